@@ -1,0 +1,64 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target: Swift 6 mode, imports that stay private unless written otherwise, and no
+/// warning that survives a build.
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .treatAllWarnings(as: .error),
+]
+let strictC: [CSetting] = [
+  .enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+  name: "memdump",
+  products: [
+    .executable(name: "memdump", targets: ["memdump"]),
+    .library(name: "Memdump", targets: ["Predump", "Images"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+  ],
+  targets: [
+    // C: system calls Swift cannot import, and the image records' generated code.
+    .target(name: "CLinux", cSettings: strictC),
+    .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+    .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    .systemLibrary(
+      name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .target(name: "CCRIUImages", dependencies: ["CProtobufC"]),
+
+    // Arrows point down only: memdump -> Predump -> Tracee, Images -> Kernel.
+    .target(
+      name: "Kernel",
+      dependencies: ["CLinux", .product(name: "SystemPackage", package: "swift-system")],
+      swiftSettings: strict),
+    .target(name: "Tracee", dependencies: ["CLinux", "Kernel"], swiftSettings: strict),
+    .target(
+      name: "Images", dependencies: ["Kernel", "CCRIUImages", "CLZ4", "CXXHash"],
+      swiftSettings: strict),
+    .target(name: "Predump", dependencies: ["Kernel", "Tracee", "Images"], swiftSettings: strict),
+    .executableTarget(
+      name: "memdump",
+      dependencies: [
+        "Predump", "Images",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: strict),
+
+    // Programs that the tests dump.
+    .executableTarget(name: "workload", path: "Tests/Workloads", cSettings: strictC),
+    .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: strict),
+    .testTarget(name: "TraceeTests", dependencies: ["Tracee", "workload"], swiftSettings: strict),
+    .testTarget(name: "ImagesTests", dependencies: ["Images"], swiftSettings: strict),
+    .testTarget(
+      name: "PredumpTests", dependencies: ["Predump", "Images", "Kernel", "workload"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "CommandTests", dependencies: ["memdump", "workload"], swiftSettings: strict),
+  ]
+)

@@ -1,0 +1,8 @@
+// System calls and kernel structures that Swift cannot import. No state, no policy, no malloc.
+// Every function returns a value >= 0, or -errno: errno is never read after Swift code ran.
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#include "clinux_files.h"
+
+#endif

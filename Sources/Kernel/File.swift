@@ -1,0 +1,73 @@
+internal import CLinux
+internal import SystemPackage
+
+/// An open file and its name for messages.
+package struct File: ~Copyable, Sendable {
+  /// The open file.
+  package let descriptor: OwnedDescriptor
+  /// How people call it; used in messages only.
+  package let path: String
+
+  /// Takes over an open descriptor.
+  package init(_ descriptor: consuming OwnedDescriptor, path: String) {
+    self.descriptor = descriptor
+    self.path = path
+  }
+
+  /// Reads up to `buffer.count` bytes at `offset`; fewer only at the end of the file.
+  package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64)
+    throws(KernelError) -> Int
+  {
+    guard let base = buffer.baseAddress else { return 0 }
+    var done = 0
+    while done < buffer.count {
+      let count = try invoke("pread", on: "\(path) at offset \(offset + UInt64(done))") {
+        clinux_pread(
+          descriptor.number, base + done, buffer.count - done, offset + UInt64(done))
+      }
+      if count == 0 { break }
+      done += count
+    }
+    return done
+  }
+
+  /// Writes all bytes at the file's position.
+  package func write(_ bytes: UnsafeRawBufferPointer) throws(KernelError) {
+    guard let base = bytes.baseAddress else { return }
+    var done = 0
+    while done < bytes.count {
+      let count = try invoke("write", on: path) {
+        clinux_write(descriptor.number, base + done, bytes.count - done)
+      }
+      // write(2) returns 0 for a non-empty buffer only when it cannot go on.
+      if count == 0 { throw KernelError(call: "write", subject: path, errno: .noSpace) }
+      done += count
+    }
+  }
+
+  /// Writes all bytes at `offset`.
+  package func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(KernelError) {
+    guard let base = bytes.baseAddress else { return }
+    var done = 0
+    while done < bytes.count {
+      let count = try invoke("pwrite", on: "\(path) at offset \(offset + UInt64(done))") {
+        clinux_pwrite(
+          descriptor.number, base + done, bytes.count - done, offset + UInt64(done))
+      }
+      if count == 0 { throw KernelError(call: "pwrite", subject: path, errno: .noSpace) }
+      done += count
+    }
+  }
+
+  /// The file's length in bytes.
+  package func byteCount() throws(KernelError) -> UInt64 {
+    var status = clinux_stat()
+    _ = try invoke("fstat", on: path) { clinux_fstat(descriptor.number, &status) }
+    return status.size
+  }
+
+  /// Makes the file's bytes survive a power cut.
+  package func sync() throws(KernelError) {
+    _ = try invoke("fsync", on: path) { clinux_fsync(descriptor.number) }
+  }
+}
