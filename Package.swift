@@ -52,13 +52,15 @@ let package = Package(
 
     // Programs that the tests dump.
     .executableTarget(name: "workload", path: "Tests/Workloads", cSettings: strictC),
-    .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: strict),
-    .testTarget(name: "TraceeTests", dependencies: ["Tracee", "workload"], swiftSettings: strict),
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
+    .testTarget(name: "KernelTests", dependencies: ["Kernel", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"], swiftSettings: strict),
     .testTarget(name: "ImagesTests", dependencies: ["Images"], swiftSettings: strict),
     .testTarget(
-      name: "PredumpTests", dependencies: ["Predump", "Images", "Kernel", "workload"],
+      name: "PredumpTests", dependencies: ["Predump", "Images", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),
     .testTarget(
-      name: "CommandTests", dependencies: ["memdump", "workload"], swiftSettings: strict),
+      name: "CommandTests", dependencies: ["memdump", "TestSupport", "workload"], swiftSettings: strict),
   ]
 )
