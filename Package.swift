@@ -40,7 +40,11 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "Tracee", dependencies: ["CLinux", "Kernel"], swiftSettings: strict),
     .target(
-      name: "Images", dependencies: ["Kernel", "CCRIUImages", "CLZ4", "CXXHash"],
+      name: "Images",
+      dependencies: [
+        "Kernel", "CCRIUImages", "CLZ4", "CXXHash",
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
       swiftSettings: strict),
     .target(name: "Predump", dependencies: ["Kernel", "Tracee", "Images"], swiftSettings: strict),
     .executableTarget(
@@ -54,7 +58,7 @@ let package = Package(
     .executableTarget(name: "workload", path: "Tests/Workloads", cSettings: strictC),
     .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: strict),
     .testTarget(name: "TraceeTests", dependencies: ["Tracee", "workload"], swiftSettings: strict),
-    .testTarget(name: "ImagesTests", dependencies: ["Images"], swiftSettings: strict),
+    .testTarget(name: "ImagesTests", dependencies: ["Images", "Kernel"], swiftSettings: strict),
     .testTarget(
       name: "PredumpTests", dependencies: ["Predump", "Images", "Kernel", "workload"],
       swiftSettings: strict),
