@@ -40,7 +40,11 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "Tracee", dependencies: ["CLinux", "Kernel"], swiftSettings: strict),
     .target(
-      name: "Images", dependencies: ["Kernel", "CCRIUImages", "CLZ4", "CXXHash"],
+      name: "Images",
+      dependencies: [
+        "Kernel", "CCRIUImages", "CLZ4", "CXXHash",
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
       swiftSettings: strict),
     .target(name: "Predump", dependencies: ["Kernel", "Tracee", "Images"], swiftSettings: strict),
     .executableTarget(
@@ -53,14 +57,18 @@ let package = Package(
     // Programs that the tests dump.
     .executableTarget(name: "workload", path: "Tests/Workloads", cSettings: strictC),
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
-    .testTarget(name: "KernelTests", dependencies: ["Kernel", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"], swiftSettings: strict),
-    .testTarget(name: "ImagesTests", dependencies: ["Images"], swiftSettings: strict),
+      name: "KernelTests", dependencies: ["Kernel", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "PredumpTests", dependencies: ["Predump", "Images", "Kernel", "TestSupport", "workload"],
+      name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"],
+      swiftSettings: strict),
+    .testTarget(name: "ImagesTests", dependencies: ["Images", "Kernel"], swiftSettings: strict),
+    .testTarget(
+      name: "PredumpTests",
+      dependencies: ["Predump", "Images", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),
     .testTarget(
-      name: "CommandTests", dependencies: ["memdump", "TestSupport", "workload"], swiftSettings: strict),
+      name: "CommandTests", dependencies: ["memdump", "TestSupport", "workload"],
+      swiftSettings: strict),
   ]
 )

@@ -30,6 +30,13 @@ package struct Directory: ~Copyable, Sendable {
       OwnedDescriptor(owning: try openNumber(name, flags: flags, mode: 0)), path: join(name))
   }
 
+  /// A second handle on this directory.
+  package func reopen() throws(KernelError) -> Directory {
+    let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC
+    return Directory(
+      OwnedDescriptor(owning: try openNumber(".", flags: flags, mode: 0)), path: path)
+  }
+
   /// Opens the existing file `name` for reading. A symbolic link is refused.
   package func openFile(_ name: String) throws(KernelError) -> OwnedDescriptor {
     OwnedDescriptor(owning: try openNumber(name, flags: O_RDONLY | O_CLOEXEC | O_NOFOLLOW, mode: 0))

@@ -1,0 +1,216 @@
+internal import CLZ4
+internal import Glibc
+package import Kernel
+
+/// A batch of consecutive segments and the bytes of its present pages, on its way from the reader
+/// to the writer. Buffers are allocated once; `reset()` makes it empty again.
+///
+/// ```
+/// segments  [P 3 pages][parent][P 70 pages            ]
+/// raw       | 3 pages ||       64 pages     | 6 pages |     as read from the process
+/// blocks    |    0    ||          1         |    2    |     never across segments
+/// encoded   |lz4|   lz4   |                                 raw and zero blocks take nothing here
+/// ```
+///
+/// Sendable because exactly one stage of the pipeline holds a chunk at a time: the queue that hands
+/// it on orders the accesses.
+package final class Chunk: @unchecked Sendable {
+  /// A block of a segment, as stored.
+  struct Block {
+    /// XXH3-64 of the decoded bytes.
+    var digest: UInt64
+    /// Where the decoded bytes are in `raw`.
+    var rawOffset: Int
+    /// Where the compressed bytes are in `encoded`.
+    var encodedOffset: Int
+    /// Decoded length (bytes).
+    var byteCount: Int
+    /// Stored length (bytes): 0 is all zero, `byteCount` is raw.
+    var storedCount: Int
+  }
+
+  /// Segments that fit into a chunk.
+  package static let segmentCapacity = 1024
+  /// Pages that fit into a chunk, unless a block is longer.
+  package static let standardPages = 256
+
+  /// How the pages will be stored.
+  package let compression: PageCompression
+  /// Pages in a block.
+  package let blockPages: Int
+  /// Pages that fit.
+  package let pageCapacity: Int
+  /// The position in the stream; the engine's to use.
+  package var sequence = 0
+  /// The runs, ascending.
+  private(set) var segments: [Segment] = []
+  /// The blocks of all present segments, in order; valid after `encode()`.
+  private(set) var blockCount = 0
+
+  private var pageCount = 0
+  private var refused = false
+  // These three are allocated here, freed in deinit, and only reached through this class, which
+  // keeps every offset below the capacity.
+  private let raw: UnsafeMutableRawBufferPointer
+  private let encoded: UnsafeMutableRawBufferPointer
+  private let blockTable: UnsafeMutablePointer<Block>
+
+  /// Allocates the buffers: 1 MiB of pages or a block, whichever is longer, and as much again for
+  /// compressed bytes.
+  package init(compression: PageCompression) {
+    self.compression = compression
+    blockPages = compression.blockPages
+    pageCapacity = max(Self.standardPages, blockPages)
+    let bytes = pageCapacity * ImageFormat.page
+    raw = .allocate(byteCount: bytes, alignment: ImageFormat.page)
+    encoded = .allocate(
+      byteCount: compression.isCompressed ? bytes : 0, alignment: ImageFormat.page)
+    blockTable = .allocate(capacity: pageCapacity)
+    segments.reserveCapacity(Self.segmentCapacity)
+  }
+
+  deinit {
+    raw.deallocate()
+    encoded.deallocate()
+    blockTable.deallocate()
+  }
+
+  /// Makes the chunk empty.
+  package func reset() {
+    segments.removeAll(keepingCapacity: true)
+    blockCount = 0
+    pageCount = 0
+    refused = false
+  }
+
+  /// Whether nothing was added.
+  package var isEmpty: Bool { segments.isEmpty }
+
+  /// Whether the next append would find no room: flush, reset, and go on where it stopped.
+  ///
+  /// Also true after an append that took nothing because what is left is shorter than a block.
+  package var isFull: Bool {
+    refused || pageCount == pageCapacity || segments.count == Self.segmentCapacity
+  }
+
+  /// Pages that still fit.
+  package var freePages: Int { pageCapacity - pageCount }
+
+  /// Bytes of the present pages as they were read.
+  var rawBytes: UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(rebasing: raw[..<(pageCount * ImageFormat.page)])
+  }
+
+  /// The blocks of all present segments, in order; valid after `encode()` and until `reset()`.
+  var blocks: UnsafeBufferPointer<Block> {
+    UnsafeBufferPointer(start: blockTable, count: blockCount)
+  }
+
+  /// The stored bytes of a block.
+  func storedBytes(_ block: Block) -> UnsafeRawBufferPointer {
+    let isRaw = block.storedCount == block.byteCount
+    let start = isRaw ? block.rawOffset : block.encodedOffset
+    return UnsafeRawBufferPointer(
+      rebasing: (isRaw ? raw : encoded)[start..<(start + block.storedCount)])
+  }
+
+  /// Adds a run, of any length, that the round takes from its parent. False if there is no room:
+  /// flush and retry.
+  package func appendParent(_ range: PageRange) -> Bool {
+    if range.isEmpty { return true }
+    if let last = segments.last, last.flags == .parent, last.end == range.start {
+      segments[segments.count - 1].pageCount += range.pageCount
+      return true
+    }
+    if segments.count == Self.segmentCapacity {
+      refused = true
+      return false
+    }
+    segments.append(Segment(start: range.start, pageCount: range.pageCount, flags: .parent))
+    return true
+  }
+
+  /// Adds up to `pageLimit` present pages from `start` on.
+  ///
+  /// A run that does not fit is cut at a multiple of the block length, so that the writer can join
+  /// its pieces again. `read` fills whole pages from the buffer's start and returns how many, which
+  /// may be fewer than there is room for, also 0.
+  /// - Returns: pages taken. After 0, `isFull` tells "no room" from "nothing read".
+  /// - Throws: what `read` throws; the chunk is then as it was.
+  package func appendPresent(
+    start: UInt64, pageLimit: Int, flags: PagemapFlags,
+    read: (UnsafeMutableRawBufferPointer) throws(KernelError) -> Int
+  ) throws(KernelError) -> Int {
+    if pageLimit <= 0 { return 0 }
+    var pages = min(pageLimit, freePages)
+    if pages < pageLimit { pages -= pages % blockPages }
+    if pages == 0 || segments.count == Self.segmentCapacity {
+      refused = true
+      return 0
+    }
+    let offset = pageCount * ImageFormat.page
+    let room = raw[offset..<(offset + pages * ImageFormat.page)]
+    let filled = try read(UnsafeMutableRawBufferPointer(rebasing: room))
+    precondition(filled >= 0 && filled <= pages, "read filled \(filled) of \(pages) pages")
+    if filled == 0 { return 0 }
+    segments.append(Segment(start: start, pageCount: UInt64(filled), flags: flags))
+    pageCount += filled
+    return filled
+  }
+
+  /// Cuts the present pages into blocks, digests them, and finds the stored form of each.
+  ///
+  /// For one thread at a time; allocates nothing. Call it once, after the last append.
+  package func encode() {
+    blockCount = 0
+    var rawOffset = 0
+    var encodedOffset = 0
+    for segment in segments where segment.flags.contains(.present) {
+      var left = Int(segment.pageCount)
+      while left > 0 {
+        let pages = min(left, blockPages)
+        encodeBlock(
+          rawOffset: rawOffset, byteCount: pages * ImageFormat.page, encodedOffset: &encodedOffset)
+        rawOffset += pages * ImageFormat.page
+        left -= pages
+      }
+    }
+  }
+
+  private func encodeBlock(rawOffset: Int, byteCount: Int, encodedOffset: inout Int) {
+    guard let base = raw.baseAddress else { return }
+    let bytes = UnsafeRawPointer(base + rawOffset)
+    var block = Block(
+      digest: blockDigest(bytes, count: byteCount), rawOffset: rawOffset,
+      encodedOffset: encodedOffset, byteCount: byteCount, storedCount: byteCount)
+    if let target = encoded.baseAddress, compression.isCompressed {
+      if isZero(bytes, count: byteCount) {
+        block.storedCount = 0
+      } else {
+        // CRIU stores a block raw from 7/8 of its length on. One byte less as capacity makes LZ4
+        // give up as soon as it cannot get there.
+        let size = LZ4_compress_fast(
+          bytes.assumingMemoryBound(to: CChar.self),
+          (target + encodedOffset).assumingMemoryBound(to: CChar.self), CInt(byteCount),
+          CInt(byteCount / 8 * 7 - 1), CInt(compression.acceleration))
+        if size > 0 {
+          block.storedCount = Int(size)
+          encodedOffset += Int(size)
+        }
+      }
+    }
+    (blockTable + blockCount).initialize(to: block)
+    blockCount += 1
+  }
+}
+
+/// Whether `count` bytes, a multiple of 64, are all zero.
+func isZero(_ bytes: UnsafeRawPointer, count: Int) -> Bool {
+  var offset = 0
+  while offset < count {
+    let words = (bytes + offset).loadUnaligned(as: SIMD8<UInt64>.self)
+    if words != .zero { return false }
+    offset += 64
+  }
+  return true
+}
