@@ -46,7 +46,11 @@ let package = Package(
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: strict),
-    .target(name: "Predump", dependencies: ["Kernel", "Tracee", "Images"], swiftSettings: strict),
+    .target(
+      name: "Predump",
+      dependencies: [
+        "Kernel", "Tracee", "Images", .product(name: "SystemPackage", package: "swift-system"),
+      ], swiftSettings: strict),
     .executableTarget(
       name: "memdump",
       dependencies: [

@@ -31,25 +31,27 @@ package struct VMAFlags: OptionSet, Sendable, Hashable {
   package static func parse(smaps bytes: [UInt8]) -> [PageRange: VMAFlags] {
     var result: [PageRange: VMAFlags] = [:]
     var current: PageRange?
-    for line in String(decoding: bytes, as: UTF8.self).utf8.split(separator: 0x0a) {
-      let text = Substring(line)
-      if text.hasPrefix("VmFlags:") {
+    for line in bytes.split(separator: 0x0a) {
+      // A header begins with a hexadecimal digit in lower case, all else with a capital: most of
+      // the many lines are passed over by a look at one byte.
+      guard let first = line.first else { continue }
+      if first == UInt8(ascii: "V"), line.starts(with: "VmFlags:".utf8) {
         guard let range = current else { continue }
         var flags: VMAFlags = []
-        for word in text.dropFirst(8).split(separator: " ") {
-          if let flag = letters[String(word)] { flags.insert(flag) }
+        for word in line.dropFirst(8).split(separator: 0x20) {
+          if let flag = letters[String(decoding: word, as: UTF8.self)] { flags.insert(flag) }
         }
         result[range] = flags
-      } else if let range = header(text) {
-        current = range
+      } else if first < UInt8(ascii: "A") || first > UInt8(ascii: "Z") {
+        if let range = header(line) { current = range }
       }
     }
     return result
   }
 
   /// The range of a line such as `7f00-7fff rw-p ...`; nil for `Name: value` lines.
-  private static func header(_ line: Substring) -> PageRange? {
-    let address = line.prefix { $0 != " " }
+  private static func header(_ line: ArraySlice<UInt8>) -> PageRange? {
+    let address = Substring(decoding: line.prefix { $0 != 0x20 }, as: UTF8.self)
     guard let dash = address.firstIndex(of: "-"),
       let start = UInt64(address[..<dash], radix: 16),
       let end = UInt64(address[address.index(after: dash)...], radix: 16)
