@@ -13,6 +13,14 @@
 # Debian's 4.3 is built without LZ4 (CONFIG_LZ4): it restores plain images only, and
 # `criu check --feature compress` fails. crit 4.3 reads compressed images too, so those are proved
 # with `crit`, and plain chains with a real `criu restore`.
+#
+# What its use needs, seen on Linux 6.18:
+# * A target that leads its own session and holds no terminal and no pipe to others is dumped by
+#   `criu dump -t PID -D DIR` and comes back by `criu restore -D DIR -d`. One that does not lead its
+#   session needs --shell-job for both.
+# * Its old pid must be free at restore. Under an init that reaps slowly a zombie holds it for a
+#   moment ("Can't fork for PID: File exists"): wait until /proc/PID is gone.
+# * "Can't setup RLIMIT_NOFILE" (no CAP_SYS_RESOURCE) and "Can't keep kdat cache" are harmless.
 set -euo pipefail
 
 say() { printf 'criu-root: %s\n' "$*" >&2; }
