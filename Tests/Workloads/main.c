@@ -31,6 +31,9 @@
 // traced                                      pid is the child's: tracer=PID traces it.
 // elf32       path=PATH                       path=PATH. Wrote a 32-bit program there that sleeps
 //                                             until killed, or until its parent ends.
+// pinned      how=direct|aio|fixed pages=256  arena=0x pages=N table=0x. Pages written through pins
+//             rate=1000 dir=/var/tmp          (pinned.c). Commands: `check` -> ok | bad page N,
+//                                             `report` -> reads=N.
 //
 // detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
 // /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
@@ -52,6 +55,7 @@ static const struct {
     {"execer", run_execer}, {"exiter", run_exiter},   {"leaderless", run_leaderless},
     {"idle", run_idle},     {"zombie", run_zombie},   {"uffd", run_uffd},
     {"seccomp", run_seccomp}, {"traced", run_traced}, {"elf32", run_elf32},
+    {"pinned", run_pinned},
 };
 
 int main(int argc, char **argv) {

@@ -74,5 +74,6 @@ int run_uffd(const struct options *options);
 int run_seccomp(const struct options *options);
 int run_traced(const struct options *options);
 int run_elf32(const struct options *options);
+int run_pinned(const struct options *options);
 
 #endif
