@@ -7,22 +7,26 @@ struct TargetView: ~Copyable {
   let process: TargetProcess
   let memory: ProcessMemory
   let identity: TargetIdentity
-  private var classifier = VMAClassifier()
-  private var knownFlags: [PageRange: VMAFlags] = [:]
+  private var classifier: VMAClassifier
+  private var knownFlags: [PageRange: VMAFlags]
 
   /// Takes hold of the process's address space: what it has after an execve is another one.
   init(_ process: consuming TargetProcess) throws(PredumpError) {
     let pid = process.pid
-    let memory: ProcessMemory
+    let identity: TargetIdentity
     do throws(KernelError) {
-      memory = ProcessMemory(file: try process.open("mem"))
       identity = TargetIdentity(
         pid: pid, startTicks: process.startTicks, bootID: try Self.bootID(),
         command: try process.status().name)
-    } catch {
+    } catch { throw Self.explain(error, pid: pid, exited: process.hasExited) }
+    let memory: ProcessMemory
+    do throws(KernelError) { memory = ProcessMemory(file: try process.open("mem")) } catch {
       throw Self.explain(error, pid: pid, exited: process.hasExited)
     }
     self.memory = memory
+    self.identity = identity
+    classifier = VMAClassifier()
+    knownFlags = [:]
     self.process = process
   }
 
