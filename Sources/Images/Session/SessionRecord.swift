@@ -65,4 +65,38 @@ public struct SessionRecord: Sendable, Equatable {
       if sync { try directory.sync() }
     }
   }
+
+  /// Reads the record in `directory`.
+  ///
+  /// - Throws: `.missingFile` if there is none, and whatever is wrong with it.
+  package static func read(from directory: borrowing Directory) throws(ImageError) -> SessionRecord
+  {
+    var reader = try RecordReader.open(
+      ImageFormat.sessionName, in: directory,
+      magics: [ImageFormat.common, ImageFormat.sessionRecord])
+    guard try reader.advance(), let session = try reader.message(Memdump__Record.self).pointee.session
+    else {
+      throw reader.error(.record, "the record does not start with its session")
+    }
+    let record = try SessionRecord(session.pointee, reader)
+    try reader.checkSeal()
+    return record
+  }
+
+  private init(_ message: Memdump__Session, _ reader: borrowing RecordReader) throws(ImageError) {
+    guard message.format == ImageFormat.recordVersion else {
+      throw reader.error(.value, "record format \(message.format) is not known")
+    }
+    guard let outcome = SessionOutcome(rawValue: message.outcome) else {
+      throw reader.error(.value, "outcome \(message.outcome) is not known")
+    }
+    tool = String(cString: message.tool)
+    target = TargetIdentity(message.target.pointee)
+    startedAt = message.started_at
+    updatedAt = message.updated_at
+    self.outcome = outcome
+    rounds = UnsafeBufferPointer(start: message.rounds, count: message.n_rounds).map {
+      $0.map { String(cString: $0) } ?? ""
+    }
+  }
 }

@@ -16,7 +16,7 @@ struct ParentRound {
     }
     self.name = name
     record = try Digest128(ofFile: ImageFormat.recordName(pid: pid), in: directory)
-    imageVersion = ImageFormat.plainVersion
+    imageVersion = try Inventory.read(in: directory).version
   }
 }
 

@@ -1,0 +1,138 @@
+package import Kernel
+
+/// What a whole chain says that its newest round holds: every populated page of one stream, from
+/// whichever round has its bytes.
+///
+/// Reads from low to high addresses with a cursor per round, in bounded memory, two open files per
+/// round. Pages between the runs are holes: not populated.
+package struct ComposedImage: ~Copyable {
+  /// The most bytes that are handed out at once.
+  package static let batchBytes = 1 << 20
+
+  private let levels: [RoundStream]
+  private let cache: BlockCache
+  /// The highest address that `read` went to since the cursors were at the start.
+  private var lastRead: UInt64 = 0
+  // Allocated and freed here; `forEachRun` and `read` lend out slices for the time of a call.
+  private let batch: UnsafeMutableRawBufferPointer
+
+  /// Opens `stream` in all rounds of the chain that have it.
+  ///
+  /// - Throws: the chain's `linkProblem`, and whatever is wrong with the first entries.
+  package init(_ chain: borrowing ImageChain, stream: ImageStream) throws(ImageError) {
+    if let problem = chain.linkProblem { throw problem }
+    var levels: [RoundStream] = []
+    for round in chain.rounds {
+      let directory = try chain.open(round)
+      do throws(ImageError) {
+        levels.append(try RoundStream(stream, in: directory))
+      } catch {
+        // An object that is new in a round has no pagemap in older ones.
+        if error.kind == .missingFile && !levels.isEmpty { break }
+        throw error
+      }
+    }
+    self.levels = levels
+    cache = BlockCache(levels: levels.count)
+    batch = .allocate(byteCount: Self.batchBytes, alignment: ImageFormat.page)
+  }
+
+  deinit { batch.deallocate() }
+
+  /// Calls `body` with every populated page, in ascending order and in pieces of at most
+  /// `batchBytes`. The bytes are good until `body` returns.
+  ///
+  /// - Throws: what is wrong with the images, or what `body` throws.
+  package mutating func forEachRun(
+    _ body: (PageRange, UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    guard let top = levels.first else { return }
+    try rewind()
+    while !top.isAtEnd {
+      let range = top.entry.range
+      var address = range.start
+      while address < range.end {
+        let (level, end) = try owner(of: address, before: range.end)
+        while address < end {
+          let count = Int(min(end - address, UInt64(Self.batchBytes)))
+          let bytes = UnsafeMutableRawBufferPointer(rebasing: batch[..<count])
+          try read(address, level: level, into: bytes)
+          let next = address + UInt64(count)
+          lastRead = next
+          try body(PageRange(start: address, end: next), UnsafeRawBufferPointer(bytes))
+          address = next
+        }
+      }
+      try top.advance()
+    }
+  }
+
+  /// Reads the page at `address` into the whole of `page`, 4096 bytes. False if it is a hole.
+  ///
+  /// Fast for ascending addresses; an address below the last one starts again at the lowest.
+  package mutating func read(_ address: UInt64, into page: UnsafeMutableRawBufferPointer)
+    throws(ImageError) -> Bool
+  {
+    precondition(page.count == ImageFormat.page && address % pageBytes == 0)
+    guard let top = levels.first else { return false }
+    if address < lastRead { try rewind() }
+    lastRead = address
+    try top.seek(to: address)
+    guard !top.isAtEnd, top.entry.range.start <= address else { return false }
+    let (level, _) = try owner(of: address, before: address + pageBytes)
+    try read(address, level: level, into: page)
+    return true
+  }
+
+  private mutating func rewind() throws(ImageError) {
+    for level in levels { try level.rewind() }
+    cache.clear()
+    lastRead = 0
+  }
+
+  /// Which round has the page at `address`, and where its run of such pages ends, at most `limit`.
+  private func owner(of address: UInt64, before limit: UInt64) throws(ImageError)
+    -> (level: Int, end: UInt64)
+  {
+    var end = limit
+    for (level, stream) in levels.enumerated() {
+      if level > 0 { try stream.seek(to: address) }
+      guard !stream.isAtEnd, stream.entry.range.start <= address else {
+        throw missing(address, below: level)
+      }
+      end = min(end, stream.entry.range.end)
+      if stream.entry.flags.contains(.present) { return (level, end) }
+      guard stream.entry.flags.contains(.parent) else {
+        throw ImageError(
+          .lazyPage, file: stream.path, byteOffset: stream.entry.recordOffset, address: address,
+          "the page was left to a lazy restore and is in no image")
+      }
+    }
+    throw missing(address, below: levels.count)
+  }
+
+  private func missing(_ address: UInt64, below level: Int) -> ImageError {
+    ImageError(
+      .parentPage, file: levels[max(level - 1, 0)].path, address: address,
+      "the page is said to be in the parent, and is not there")
+  }
+
+  /// Fills `target` with the pages of the current entry of `level` from `address` on.
+  private func read(_ address: UInt64, level: Int, into target: UnsafeMutableRawBufferPointer)
+    throws(ImageError)
+  {
+    let stream = levels[level]
+    guard stream.entry.hasBlocks else { return try stream.readPlain(address, into: target) }
+    let whole = UInt64(stream.entry.pagesPerBlock) * pageBytes
+    var done = 0
+    while done < target.count {
+      let inEntry = address + UInt64(done) - stream.entry.range.start
+      let bytes = try cache.block(Int(inEntry / whole), of: stream, level: level)
+      let skipped = Int(inEntry % whole)
+      let count = min(bytes.count - skipped, target.count - done)
+      UnsafeMutableRawBufferPointer(rebasing: target[done..<(done + count)])
+        .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[skipped..<(skipped + count)]))
+      done += count
+    }
+  }
+}

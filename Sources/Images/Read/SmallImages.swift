@@ -1,0 +1,66 @@
+internal import CCRIUImages
+internal import Kernel
+
+/// What `inventory.img` says that concerns memory.
+struct Inventory: Sendable, Equatable {
+  /// `img_version`: 2 plain, 3 if some directory of the chain has compressed pages.
+  var version: UInt32
+  /// `compress`: 1 if this directory has compressed pages.
+  var compress: UInt32
+  /// Bytes of a block; nil if not said.
+  var blockBytes: UInt32?
+
+  /// Reads `inventory.img` in `directory`.
+  static func read(in directory: borrowing Directory) throws(ImageError) -> Inventory {
+    var reader = try RecordReader.open(
+      ImageFormat.inventoryName, in: directory, magics: [ImageFormat.inventory])
+    guard try reader.advance() else { throw reader.error(.truncated, "the inventory is empty") }
+    let entry = try reader.message(Criu__InventoryEntry.self).pointee
+    let inventory = Inventory(
+      version: entry.img_version, compress: entry.has_compress != 0 ? entry.compress : 0,
+      blockBytes: entry.has_compress_block_size != 0 ? entry.compress_block_size : nil)
+    guard try !reader.advance() else {
+      throw reader.error(.record, "the inventory has a second record")
+    }
+    return inventory
+  }
+}
+
+/// A VMA as CRIU's `mm-PID.img` has it.
+struct MappedArea: Sendable, Equatable {
+  var range: PageRange
+  /// MAP_*.
+  var mapFlags: UInt32
+  /// VMA_AREA_*.
+  var status: UInt32
+  /// The shared memory object, if it has one.
+  var sharedObjectID: UInt64
+
+  /// Reads the VMAs in `mm-PID.img`, which must ascend and not overlap.
+  static func readAll(pid: Int32, in directory: borrowing Directory) throws(ImageError)
+    -> [MappedArea]
+  {
+    var reader = try RecordReader.open(
+      ImageFormat.mmName(pid: pid), in: directory, magics: [ImageFormat.common, ImageFormat.mm])
+    guard try reader.advance() else { throw reader.error(.truncated, "mm is empty") }
+    let message = try reader.message(Criu__MmEntry.self).pointee
+    var areas: [MappedArea] = []
+    var end: UInt64 = 0
+    for pointer in UnsafeBufferPointer(start: message.vmas, count: message.n_vmas) {
+      guard let vma = pointer?.pointee else { continue }
+      guard vma.start % pageBytes == 0, vma.end % pageBytes == 0, vma.start < vma.end else {
+        throw reader.error(.alignment, address: vma.start, "a VMA that is not in whole pages")
+      }
+      guard vma.start >= end else {
+        throw reader.error(.order, address: vma.start, "VMAs overlap or do not ascend")
+      }
+      end = vma.end
+      areas.append(
+        MappedArea(
+          range: PageRange(start: vma.start, end: vma.end), mapFlags: vma.flags,
+          status: vma.status, sharedObjectID: vma.shmid))
+    }
+    guard try !reader.advance() else { throw reader.error(.record, "mm has a second record") }
+    return areas
+  }
+}
