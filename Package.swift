@@ -54,7 +54,7 @@ let package = Package(
     .executableTarget(
       name: "memdump",
       dependencies: [
-        "Predump", "Images",
+        "Predump", "Images", "Tracee", "Kernel",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: strict),
 

@@ -40,22 +40,18 @@ enum ParentCoverage {
   private static func open(_ stream: ImageStream, in directory: borrowing Directory?)
     throws(ImageError) -> PagemapReader?
   {
-    // An object that is new in a round has no pagemap in its parent.
-    guard let names = try names(in: directory), names.contains(stream.pagemapName) else {
-      return nil
-    }
     switch directory {
-    case .some(let directory): return try PagemapReader(stream.pagemapName, in: directory)
+    case .some(let directory): return try openIfThere(stream.pagemapName, in: directory)
     case .none: return nil
     }
   }
 
-  private static func names(in directory: borrowing Directory?) throws(ImageError) -> [String]? {
-    switch directory {
-    case .some(let directory):
-      return try onFile(directory.path) { () throws(KernelError) in try directory.names() }
-    case .none: return nil
-    }
+  /// An object that is new in a round has no pagemap in its parent.
+  private static func openIfThere(_ name: String, in directory: borrowing Directory)
+    throws(ImageError) -> PagemapReader?
+  {
+    let names = try onFile(directory.path) { () throws(KernelError) in try directory.names() }
+    return names.contains(name) ? try PagemapReader(name, in: directory) : nil
   }
 
   private static func report(
