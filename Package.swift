@@ -46,7 +46,11 @@ let package = Package(
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: strict),
-    .target(name: "Predump", dependencies: ["Kernel", "Tracee", "Images"], swiftSettings: strict),
+    .target(
+      name: "Predump",
+      dependencies: [
+        "Kernel", "Tracee", "Images", .product(name: "SystemPackage", package: "swift-system"),
+      ], swiftSettings: strict),
     .executableTarget(
       name: "memdump",
       dependencies: [
@@ -56,13 +60,19 @@ let package = Package(
 
     // Programs that the tests dump.
     .executableTarget(name: "workload", path: "Tests/Workloads", cSettings: strictC),
-    .testTarget(name: "KernelTests", dependencies: ["Kernel"], swiftSettings: strict),
-    .testTarget(name: "TraceeTests", dependencies: ["Tracee", "workload"], swiftSettings: strict),
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
+    .testTarget(
+      name: "KernelTests", dependencies: ["Kernel", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"],
+      swiftSettings: strict),
     .testTarget(name: "ImagesTests", dependencies: ["Images", "Kernel"], swiftSettings: strict),
     .testTarget(
-      name: "PredumpTests", dependencies: ["Predump", "Images", "Kernel", "workload"],
+      name: "PredumpTests",
+      dependencies: ["Predump", "Images", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),
     .testTarget(
-      name: "CommandTests", dependencies: ["memdump", "workload"], swiftSettings: strict),
+      name: "CommandTests", dependencies: ["memdump", "TestSupport", "workload"],
+      swiftSettings: strict),
   ]
 )

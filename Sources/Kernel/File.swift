@@ -66,6 +66,19 @@ package struct File: ~Copyable, Sendable {
     return status.size
   }
 
+  /// The next run of bytes at or after `offset` that holds data, from SEEK_DATA and SEEK_HOLE, in
+  /// bytes; nil if only a hole follows.
+  package func data(from offset: UInt64) throws(KernelError) -> Range<UInt64>? {
+    let (seekData, seekHole): (CInt, CInt) = (3, 4)
+    let start = clinux_lseek(descriptor.number, Int64(offset), seekData)
+    if start == -Int64(Errno.noSuchAddressOrDevice.rawValue) { return nil }
+    _ = try invoke("lseek(SEEK_DATA)", on: path) { start }
+    let end = try invoke("lseek(SEEK_HOLE)", on: path) {
+      clinux_lseek(descriptor.number, start, seekHole)
+    }
+    return UInt64(start)..<UInt64(end)
+  }
+
   /// Makes the file's bytes survive a power cut.
   package func sync() throws(KernelError) {
     _ = try invoke("fsync", on: path) { clinux_fsync(descriptor.number) }

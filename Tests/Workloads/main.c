@@ -1,1 +1,80 @@
-int main(void) { return 0; }
+// The programs that memdump's tests dump: `workload MODE key=value...`.
+//
+// Each mode prints one line `ready pid=N ...` on stdout once it is set up, then reads commands, a
+// line each, on stdin, and exits with 0 when stdin closes. An unknown command answers `unknown`.
+// Numbers take K, M and G. Any mode takes `pdeathsig=0`: without it the workload is also killed
+// when the thread that started it ends (PR_SET_PDEATHSIG follows the thread, not the process).
+//
+// MODE        options (default)               ready line, and what it does
+// ----------  ------------------------------  ------------------------------------------------------
+// stamp       pages=4096 rate=0|N|max hot=100 arena=0x pages=N table=0x drop_arena=0x drop_pages=N
+//             cold=10 whole=50 threads=1      drop_table=0x seed=S. Pages that say which version they
+//             seed=1 thp=0|1 drop=0|1         are (stamp.c). Commands: `check` -> ok | bad page N,
+//             drop_pages=N gap=0|1|2          `gap` -> gap=NS, `stop` and `go` (the writers) -> ok,
+//             detached=0|1 log=PATH           `report` -> writes=N drops=N.
+//             lifetime=600
+// maps        dir=DIR pages=2048              region NAME 0xSTART 0xEND (end excluded), or absent NAME
+//             without=NAME,... uring_buffers  REASON, one line each before the ready line. Commands:
+//             =0|1                            `mutate SEED [OPERATIONS]` -> done (in region arena).
+// threads     count=14 spinners=1             count=N. Blocked threads of every kind. Commands:
+//                                             `report` -> eintr=N early=N wrong=N alive=N,
+//                                             `wake` -> woken=N of=N.
+// execer      bytes=64M threads=2 after_ms=0  `exec` (or after_ms): becomes `workload idle`, which
+//                                             prints a ready line of its own.
+// exiter      as execer                       `exit` (or after_ms): exits with 0 in the midst.
+// leaderless  bytes=64M                       The thread-group leader has ended, others live.
+// idle        pages=16                        arena=0x pages=N. Touched memory, sleeping.
+// zombie                                      zombie=PID, a child that exited and is not reaped.
+// uffd        pages=64                        arena=0x pages=N uffd=FD. Registered with a
+//                                             userfaultfd of its own (MISSING|WP).
+// seccomp                                     counter=0x. userfaultfd(2) kills it. `report` -> count=N
+// traced                                      pid is the child's: tracer=PID traces it.
+// elf32       path=PATH                       path=PATH. Wrote a 32-bit program there that sleeps
+//                                             until killed, or until its parent ends.
+// pinned      how=direct|aio|fixed pages=256  arena=0x pages=N table=0x. Pages written through pins
+//             rate=1000 dir=/var/tmp          (pinned.c). Commands: `check` -> ok | bad page N,
+//                                             `report` -> reads=N.
+//
+// detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
+// /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
+// checks itself on SIGUSR1, appends the answer to `log`, and exits after `lifetime` seconds.
+#include "workload.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+static const struct {
+  const char *name;
+  int (*run)(const struct options *);
+} modes[] = {
+    {"stamp", run_stamp},   {"maps", run_maps},       {"threads", run_threads},
+    {"execer", run_execer}, {"exiter", run_exiter},   {"leaderless", run_leaderless},
+    {"idle", run_idle},     {"zombie", run_zombie},   {"uffd", run_uffd},
+    {"seccomp", run_seccomp}, {"traced", run_traced}, {"elf32", run_elf32},
+    {"pinned", run_pinned},
+};
+
+int main(int argc, char **argv) {
+  if (argc < 2) {
+    fprintf(stderr, "usage: workload MODE [key=value...] (the modes are listed in main.c)\n");
+    return 64;
+  }
+  struct options options = {argc - 2, argv + 2};
+  // A test that stopped reading must not leave a workload that cannot say so.
+  signal(SIGPIPE, SIG_DFL);
+  if (option_number(&options, "detached", 0)) {
+    detach(&options);
+  } else if (option_number(&options, "pdeathsig", 1)) {
+    pid_t parent = getppid();
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) return 0;  // it ended before the request was in place
+  }
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+    if (strcmp(argv[1], modes[i].name) == 0) return modes[i].run(&options);
+  fprintf(stderr, "workload: no mode '%s'\n", argv[1]);
+  return 64;
+}

@@ -4,5 +4,8 @@
 #define CLINUX_H
 
 #include "clinux_files.h"
+#include "clinux_process.h"
+#include "clinux_ptrace.h"
+#include "clinux_tracking.h"
 
 #endif

@@ -3,6 +3,9 @@ package import Kernel
 
 /// What `memdump-session.img` says: who was dumped, when, how it ended, and which rounds count.
 public struct SessionRecord: Sendable, Equatable {
+  /// Its name in the session's directory.
+  public static let fileName = ImageFormat.sessionName
+
   /// The program that wrote it, with its version.
   public var tool: String
   /// Who was dumped.

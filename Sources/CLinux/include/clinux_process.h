@@ -1,0 +1,34 @@
+#ifndef CLINUX_PROCESS_H
+#define CLINUX_PROCESS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+int clinux_gettid(void);
+/// The calling thread's name in ps and gdb: at most 15 bytes.
+void clinux_set_thread_name(const char *name);
+int clinux_pidfd_open(int pid, unsigned flags);
+/// A copy of descriptor `fd` of the process behind `pidfd`.
+int clinux_pidfd_getfd(int pidfd, int fd);
+int clinux_pidfd_send_signal(int pidfd, int signal);
+/// 1 once the process has exited, 0 before.
+int clinux_pidfd_exited(int pidfd);
+/// CLOCK_MONOTONIC, nanoseconds.
+uint64_t clinux_monotonic_ns(void);
+/// CLOCK_BOOTTIME, nanoseconds.
+uint64_t clinux_boottime_ns(void);
+/// Sleeps at most this long.
+void clinux_pause_ns(uint64_t nanoseconds);
+/// mmap of private anonymous memory for our own buffers; 0 on success.
+int clinux_map_anonymous(size_t byte_count, void **out);
+int clinux_unmap(void *address, size_t byte_count);
+int clinux_madvise(void *address, size_t byte_count, int advice);
+
+/// memmem(3): the offset of the first match, or -1.
+long clinux_find(const void *bytes, size_t count, const void *wanted, size_t wanted_count);
+
+/// Forks a child that waits, stopped and traced by the calling thread, to be made into anything.
+/// It never runs another instruction of ours, and dies with the calling thread.
+int clinux_fork_stopped(void);
+
+#endif

@@ -1,0 +1,72 @@
+#define _GNU_SOURCE
+#include "clinux_process.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clinux_gettid(void) { return (int)syscall(SYS_gettid); }
+
+void clinux_set_thread_name(const char *name) { prctl(PR_SET_NAME, name); }
+
+static int checked(long result) { return result < 0 ? -errno : (int)result; }
+
+int clinux_pidfd_open(int pid, unsigned flags) {
+  return checked(syscall(SYS_pidfd_open, pid, flags));
+}
+int clinux_pidfd_getfd(int pidfd, int fd) { return checked(syscall(SYS_pidfd_getfd, pidfd, fd, 0)); }
+int clinux_pidfd_send_signal(int pidfd, int signal) {
+  return checked(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
+int clinux_pidfd_exited(int pidfd) {
+  struct pollfd waiting = {.fd = pidfd, .events = POLLIN};
+  int ready = poll(&waiting, 1, 0);
+  return ready < 0 ? -errno : ready;
+}
+
+static uint64_t clock_ns(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+uint64_t clinux_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+uint64_t clinux_boottime_ns(void) { return clock_ns(CLOCK_BOOTTIME); }
+
+void clinux_pause_ns(uint64_t nanoseconds) {
+  struct timespec pause = {(time_t)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u)};
+  nanosleep(&pause, NULL);
+}
+
+int clinux_map_anonymous(size_t byte_count, void **out) {
+  void *mapped =
+      mmap(NULL, byte_count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return -errno;
+  *out = mapped;
+  return 0;
+}
+int clinux_unmap(void *address, size_t byte_count) { return checked(munmap(address, byte_count)); }
+int clinux_madvise(void *address, size_t byte_count, int advice) {
+  return checked(madvise(address, byte_count, advice));
+}
+
+long clinux_find(const void *bytes, size_t count, const void *wanted, size_t wanted_count) {
+  const char *hit = memmem(bytes, count, wanted, wanted_count);
+  return hit ? hit - (const char *)bytes : -1;
+}
+
+int clinux_fork_stopped(void) {
+  // Only async-signal-safe calls in the child: other threads of this process may hold locks.
+  pid_t child = fork();
+  if (child != 0) return checked(child);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+  raise(SIGSTOP);
+  _exit(0);
+}

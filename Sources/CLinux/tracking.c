@@ -1,0 +1,73 @@
+#define _GNU_SOURCE
+#include "clinux_tracking.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct uffd_range {
+  uint64_t start, length;
+};
+struct uffd_api {
+  uint64_t api, features, ioctls;
+};
+struct uffd_register {
+  struct uffd_range range;
+  uint64_t mode, ioctls;
+};
+struct uffd_writeprotect {
+  struct uffd_range range;
+  uint64_t mode;
+};
+
+// The sizes are part of the ioctl numbers: a wrong one would be another call.
+_Static_assert(sizeof(struct clinux_page_region) == 24, "struct page_region");
+_Static_assert(sizeof(struct clinux_scan) == 96, "struct pm_scan_arg");
+_Static_assert(sizeof(struct uffd_api) == 24, "struct uffdio_api");
+_Static_assert(sizeof(struct uffd_register) == 32, "struct uffdio_register");
+_Static_assert(sizeof(struct uffd_writeprotect) == 24, "struct uffdio_writeprotect");
+
+#define PAGEMAP_SCAN_ _IOWR('f', 16, struct clinux_scan)
+#define UFFD_API_VERSION 0xAA
+#define UFFDIO_API_ _IOWR(0xAA, 0x3F, struct uffd_api)
+#define UFFDIO_REGISTER_ _IOWR(0xAA, 0x00, struct uffd_register)
+#define UFFDIO_UNREGISTER_ _IOR(0xAA, 0x01, struct uffd_range)
+#define UFFDIO_WRITEPROTECT_ _IOWR(0xAA, 0x06, struct uffd_writeprotect)
+#define REGISTER_MODE_WP 2
+
+static int checked_ioctl(int fd, unsigned long request, void *argument) {
+  int result = ioctl(fd, request, argument);
+  return result < 0 ? -errno : result;
+}
+
+long clinux_pagemap_scan(int pagemap, struct clinux_scan *scan) {
+  return checked_ioctl(pagemap, PAGEMAP_SCAN_, scan);
+}
+
+int clinux_userfaultfd(int flags) {
+  long fd = syscall(SYS_userfaultfd, flags);
+  return fd < 0 ? -errno : (int)fd;
+}
+
+int clinux_uffd_api(int uffd, uint64_t *features) {
+  struct uffd_api api = {.api = UFFD_API_VERSION, .features = *features};
+  int result = checked_ioctl(uffd, UFFDIO_API_, &api);
+  *features = api.features;
+  return result;
+}
+
+int clinux_uffd_register(int uffd, uint64_t start, uint64_t byte_count) {
+  struct uffd_register argument = {.range = {start, byte_count}, .mode = REGISTER_MODE_WP};
+  return checked_ioctl(uffd, UFFDIO_REGISTER_, &argument);
+}
+
+int clinux_uffd_unregister(int uffd, uint64_t start, uint64_t byte_count) {
+  struct uffd_range argument = {start, byte_count};
+  return checked_ioctl(uffd, UFFDIO_UNREGISTER_, &argument);
+}
+
+int clinux_uffd_clear_protection(int uffd, uint64_t start, uint64_t byte_count) {
+  struct uffd_writeprotect argument = {.range = {start, byte_count}, .mode = 0};
+  return checked_ioctl(uffd, UFFDIO_WRITEPROTECT_, &argument);
+}

@@ -1,0 +1,30 @@
+/// What PAGEMAP_SCAN says of a page (PAGE_IS_* of linux/fs.h).
+package struct PageCategories: OptionSet, Sendable {
+  package let rawValue: UInt64
+  package init(rawValue: UInt64) { self.rawValue = rawValue }
+
+  /// The page's VMA is registered for write-protect tracking.
+  package static let writeProtectAllowed = PageCategories(rawValue: 1 << 0)
+  /// Written since it was last protected; every page of a VMA that is not registered.
+  package static let written = PageCategories(rawValue: 1 << 1)
+  /// Backed by a file or shared memory, not by anonymous memory.
+  package static let file = PageCategories(rawValue: 1 << 2)
+  /// In memory.
+  package static let present = PageCategories(rawValue: 1 << 3)
+  /// Swapped out, or a marker in the page table that looks so.
+  package static let swapped = PageCategories(rawValue: 1 << 4)
+  /// The kernel's shared page of zeros.
+  package static let zero = PageCategories(rawValue: 1 << 5)
+  /// Mapped by a huge page-table entry.
+  package static let huge = PageCategories(rawValue: 1 << 6)
+  /// A guard page (MADV_GUARD_INSTALL): reading it fails.
+  package static let guardPage = PageCategories(rawValue: 1 << 8)
+
+  package static let all = PageCategories(rawValue: 0x1ff)
+}
+
+/// Pages in a row that have the same categories.
+package struct PageRegion: Sendable, Equatable {
+  package var range: PageRange
+  package var categories: PageCategories
+}

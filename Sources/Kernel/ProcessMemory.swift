@@ -1,0 +1,61 @@
+internal import CLinux
+internal import SystemPackage
+
+/// `/proc/PID/mem`: another process's memory, whatever its protection.
+///
+/// process_vm_readv is faster but was measured to unshare copy-on-write pages and to split huge
+/// pages of the target; this file does neither. Reading a hole populates it: callers do not.
+package struct ProcessMemory: ~Copyable, Sendable {
+  private let file: File
+
+  /// Reads through an open `/proc/PID/mem`.
+  package init(file: consuming File) { self.file = file }
+
+  /// What a read found.
+  package enum ReadResult: Sendable, Equatable {
+    /// So many whole pages from the start on; what follows, if anything, cannot be read.
+    case pages(Int)
+    /// The address space no longer exists: the process exited or called execve.
+    case addressSpaceGone
+  }
+
+  /// Reads whole pages at `address` until `buffer` is full or a page cannot be read.
+  package func readPages(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
+    throws(KernelError) -> ReadResult
+  {
+    guard let base = buffer.baseAddress else { return .pages(0) }
+    var done = 0
+    while done < buffer.count {
+      let count = clinux_pread(
+        file.descriptor.number, base + done, buffer.count - done, address + UInt64(done))
+      if count == 0 { return .addressSpaceGone }
+      if count < 0 {
+        let errno = Errno(rawValue: CInt(-count))
+        if errno == .interrupted { continue }
+        // EIO: unmapped since, a guard page, beyond a file's end, or secret memory.
+        if errno == .ioError || errno == .badAddress { break }
+        throw KernelError(
+          call: "pread", subject: "\(file.path) at \(hexAddress(address + UInt64(done)))",
+          errno: errno)
+      }
+      done += count
+    }
+    return .pages(done / Int(pageBytes))
+  }
+
+  /// Reads exactly `buffer.count` bytes at `address`, page borders or not.
+  package func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
+    throws(KernelError)
+  {
+    let count = try file.read(into: buffer, at: address)
+    if count != buffer.count {
+      throw KernelError(
+        call: "pread", subject: "\(file.path) at \(hexAddress(address))", errno: .ioError)
+    }
+  }
+
+  /// Writes all bytes at `address`, whatever the protection (FOLL_FORCE).
+  package func write(_ bytes: UnsafeRawBufferPointer, at address: UInt64) throws(KernelError) {
+    try file.write(bytes, at: address)
+  }
+}

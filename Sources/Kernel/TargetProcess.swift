@@ -1,0 +1,121 @@
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+
+/// A process that cannot be mistaken for another one: its pid may be reused, its pidfd and its open
+/// `/proc/PID` directory never speak of a successor.
+package struct TargetProcess: ~Copyable, Sendable {
+  /// The process id in this pid namespace.
+  package let pid: Int32
+  /// Clock ticks from boot to the process's start.
+  package let startTicks: UInt64
+  private let pidDescriptor: OwnedDescriptor
+  private let procDirectory: Directory
+
+  /// Takes hold of the process `pid`.
+  ///
+  /// - Throws: `KernelError` with ESRCH or ENOENT if there is none.
+  package init(pid: Int32) throws(KernelError) {
+    let subject = "pid \(pid)"
+    let number = try invoke("pidfd_open", on: subject) { clinux_pidfd_open(pid, 0) }
+    let pidDescriptor = OwnedDescriptor(owning: number)
+    let procDirectory = try Directory.open("/proc/\(pid)", followSymlink: false)
+    let stat = try ProcessStat(parsing: try Self.read("stat", in: procDirectory))
+    // The pidfd was first: if its process still runs now, the directory is the same process's.
+    // (A zombie's pidfd polls as exited too, but nobody takes its pid.)
+    if clinux_pidfd_exited(pidDescriptor.number) != 0, stat.state != "Z" {
+      throw KernelError(call: "pidfd_open", subject: subject, errno: .noSuchProcess)
+    }
+    self.pid = pid
+    startTicks = stat.startTicks
+    self.pidDescriptor = pidDescriptor
+    self.procDirectory = procDirectory
+  }
+
+  /// Whether the process has exited. An execve does not count.
+  package var hasExited: Bool { clinux_pidfd_exited(pidDescriptor.number) != 0 }
+
+  /// Sends `signal` to the process.
+  package func send(signal: CInt) throws(KernelError) {
+    _ = try invoke("pidfd_send_signal", on: "pid \(pid)") {
+      clinux_pidfd_send_signal(pidDescriptor.number, signal)
+    }
+  }
+
+  /// A copy of the process's descriptor `number`.
+  package func copyDescriptor(_ number: CInt) throws(KernelError) -> OwnedDescriptor {
+    let copy = try invoke("pidfd_getfd", on: "pid \(pid)") {
+      clinux_pidfd_getfd(pidDescriptor.number, number)
+    }
+    return OwnedDescriptor(owning: copy)
+  }
+
+  /// The whole of `/proc/PID/name`.
+  package func read(_ name: String) throws(KernelError) -> [UInt8] {
+    try Self.read(name, in: procDirectory)
+  }
+
+  /// Opens `/proc/PID/name`.
+  package func open(_ name: String, writable: Bool = false) throws(KernelError) -> File {
+    let path = procDirectory.join(name)
+    let flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC
+    let number = try invoke("open", on: path) {
+      clinux_openat(procDirectory.descriptor.number, name, flags, 0)
+    }
+    return File(OwnedDescriptor(owning: number), path: path)
+  }
+
+  /// What the link `/proc/PID/name` points at.
+  package func link(_ name: String) throws(KernelError) -> String {
+    try procDirectory.readSymlink(name)
+  }
+
+  /// The names in the directory `/proc/PID/name`.
+  package func names(in name: String) throws(KernelError) -> [String] {
+    try procDirectory.directory(name).names()
+  }
+
+  /// `/proc/PID/stat` now.
+  package func stat() throws(KernelError) -> ProcessStat {
+    try ProcessStat(parsing: try read("stat"))
+  }
+
+  /// `/proc/PID/status` now.
+  package func status() throws(KernelError) -> ProcessStatus {
+    ProcessStatus(parsing: try read("status"))
+  }
+
+  /// The VMAs now, ascending. Empty once the address space is gone.
+  package func maps() throws(KernelError) -> [MapsEntry] {
+    MapsEntry.parse(try read("maps"))
+  }
+
+  /// Ids of the threads now, ascending.
+  package func threadIDs() throws(KernelError) -> [Int32] {
+    try names(in: "task").compactMap { Int32($0) }.sorted()
+  }
+
+  private static func read(_ name: String, in directory: borrowing Directory) throws(KernelError)
+    -> [UInt8]
+  {
+    let path = directory.join(name)
+    let number = try invoke("open", on: path) {
+      clinux_openat(directory.descriptor.number, name, O_RDONLY | O_CLOEXEC, 0)
+    }
+    return try readToEnd(OwnedDescriptor(owning: number), path: path)
+  }
+}
+
+/// Reads a file whose length `/proc` does not tell.
+package func readToEnd(_ descriptor: borrowing OwnedDescriptor, path: String) throws(KernelError)
+  -> [UInt8]
+{
+  let number = descriptor.number
+  var bytes: [UInt8] = []
+  var block = [UInt8](repeating: 0, count: 64 * 1024)
+  while true {
+    let count = try invoke("read", on: path) { clinux_read(number, &block, block.count) }
+    if count == 0 { return bytes }
+    bytes.append(contentsOf: block[..<count])
+  }
+}

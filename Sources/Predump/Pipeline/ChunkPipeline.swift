@@ -1,0 +1,181 @@
+internal import Images
+internal import Kernel
+internal import Synchronization
+
+/// Reader → compressors → writer, with a fixed set of buffers going round between them.
+///
+///     takeChunk()            encoders (one a core)         writer (one, in order)
+///     engine thread  ──────▶  Chunk.encode()  ──────────▶  RoundWriter.append()
+///          ▲                                                      │
+///          └────────────────────── free chunks ◀──────────────────┘
+///
+/// The number of chunks is the memory limit. Chunks are cut by the engine thread alone, so the
+/// images are the same whatever the number of encoders.
+///
+/// Used by one engine thread; not Sendable.
+final class ChunkPipeline {
+  private let free = BlockingQueue<Chunk>()
+  private let filled = BlockingQueue<Chunk>()
+  private let encoded = BlockingQueue<Message>()
+  private let results = BlockingQueue<Result<WriterBox, ImageError>>()
+  private let encoderEnds = BlockingQueue<Void>()
+  private let hasFailed = FailureFlag()
+  private let encoderCount: Int
+  private var nextSequence = 0
+
+  /// What the writer is told, each with its place in the order.
+  private enum Message: Sendable {
+    case begin(Int, WriterBox)
+    case sharedObject(Int, UInt64)
+    case chunk(Chunk)
+    case end(Int)
+
+    var sequence: Int {
+      switch self {
+      case .begin(let sequence, _), .sharedObject(let sequence, _), .end(let sequence): sequence
+      case .chunk(let chunk): chunk.sequence
+      }
+    }
+  }
+
+  /// Carries a writer between threads. Whoever took the message that holds it is its only user.
+  private final class WriterBox: @unchecked Sendable {
+    var writer: RoundWriter?
+    init(_ writer: consuming RoundWriter) { self.writer = consume writer }
+  }
+
+  private final class FailureFlag: Sendable {
+    let value = Atomic<Bool>(false)
+  }
+
+  /// Starts the threads and allocates the chunks.
+  init(compression: PageCompression, encoders: Int) throws(KernelError) {
+    encoderCount = max(1, encoders)
+    // Each encoder has one in hand and one waiting; the reader and the writer have one each.
+    for _ in 0..<(2 * encoderCount + 2) { free.put(Chunk(compression: compression)) }
+    let (free, filled, encoded) = (free, filled, encoded)
+    let (results, encoderEnds, hasFailed) = (results, encoderEnds, hasFailed)
+    for _ in 0..<encoderCount {
+      _ = try OSThread(name: "memdump-encode") {
+        while let chunk = filled.take() {
+          chunk.encode()
+          encoded.put(.chunk(chunk))
+        }
+        encoderEnds.put(())
+      }
+    }
+    _ = try OSThread(name: "memdump-write") {
+      var writer = OrderedWriter(free: free, results: results, hasFailed: hasFailed)
+      while let message = encoded.take() { writer.accept(message) }
+    }
+  }
+
+  deinit {
+    filled.close()
+    for _ in 0..<encoderCount { _ = encoderEnds.take() }
+    encoded.close()
+  }
+
+  /// Starts a round.
+  func begin(_ writer: consuming RoundWriter) {
+    encoded.put(.begin(takeSequence(), WriterBox(writer)))
+  }
+
+  /// An empty chunk, waiting for one.
+  ///
+  /// - Throws: what the writer failed with, once it has failed.
+  func takeChunk() throws(PipelineFailed) -> Chunk {
+    if hasFailed.value.load(ordering: .acquiring) { throw PipelineFailed() }
+    guard let chunk = free.take() else { throw PipelineFailed() }
+    chunk.reset()
+    return chunk
+  }
+
+  /// Sends a chunk on its way.
+  func submit(_ chunk: Chunk) {
+    chunk.sequence = takeSequence()
+    filled.put(chunk)
+  }
+
+  /// What follows belongs to a shared memory object.
+  func beginSharedObject(_ id: UInt64) { encoded.put(.sharedObject(takeSequence(), id)) }
+
+  /// Waits until everything is written, and gives the writer back for its commit.
+  ///
+  /// - Throws: what the writer failed with; the round's directory is removed then.
+  func end() throws(ImageError) -> RoundWriter? {
+    encoded.put(.end(takeSequence()))
+    defer { hasFailed.value.store(false, ordering: .releasing) }
+    guard let box = try results.take()?.get() else { return nil }
+    return box.writer.take()
+  }
+
+  private func takeSequence() -> Int {
+    defer { nextSequence += 1 }
+    return nextSequence
+  }
+
+  /// The writer thread's state: puts messages back in order and carries them out.
+  private struct OrderedWriter {
+    let free: BlockingQueue<Chunk>
+    let results: BlockingQueue<Result<WriterBox, ImageError>>
+    let hasFailed: FailureFlag
+    private var early: [Int: Message] = [:]
+    private var next = 0
+    private var box: WriterBox?
+    private var failure: ImageError?
+
+    init(
+      free: BlockingQueue<Chunk>, results: BlockingQueue<Result<WriterBox, ImageError>>,
+      hasFailed: FailureFlag
+    ) {
+      self.free = free
+      self.results = results
+      self.hasFailed = hasFailed
+    }
+
+    mutating func accept(_ message: Message) {
+      early[message.sequence] = message
+      while let message = early.removeValue(forKey: next) {
+        next += 1
+        carryOut(message)
+      }
+    }
+
+    private mutating func carryOut(_ message: Message) {
+      switch message {
+      case .begin(_, let box):
+        self.box = box
+        failure = nil
+      case .sharedObject(_, let id):
+        write { (writer) throws(ImageError) in try writer.beginSharedObject(id: id) }
+      case .chunk(let chunk):
+        write { (writer) throws(ImageError) in try writer.append(chunk) }
+        free.put(chunk)
+      case .end:
+        let box = self.box
+        self.box = nil
+        if let failure {
+          results.put(.failure(failure))
+        } else if let box {
+          results.put(.success(box))
+        }
+      }
+    }
+
+    private mutating func write(_ body: (inout RoundWriter) throws(ImageError) -> Void) {
+      guard let box, var writer = box.writer.take() else { return }
+      do throws(ImageError) {
+        try body(&writer)
+        box.writer = consume writer
+      } catch {
+        // The writer is dropped, and with it the directory; the chunks keep going round.
+        failure = error
+        hasFailed.value.store(true, ordering: .releasing)
+      }
+    }
+  }
+}
+
+/// The writer has failed; `ChunkPipeline.end()` tells why.
+struct PipelineFailed: Error {}

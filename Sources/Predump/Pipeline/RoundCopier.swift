@@ -1,0 +1,111 @@
+internal import Images
+internal import Kernel
+
+/// Fills chunks with what a round holds, and counts.
+struct RoundCopier {
+  private let pipeline: ChunkPipeline
+  private let cancellation: Cancellation?
+  private var chunk: Chunk?
+  /// What the round holds so far.
+  private(set) var populated = PopulatedSet()
+  private(set) var counters = CopyCounters()
+
+  /// - Parameter cancellation: nil where stopping half-way would be worse than going on.
+  init(pipeline: ChunkPipeline, cancellation: Cancellation?) {
+    self.pipeline = pipeline
+    self.cancellation = cancellation
+  }
+
+  /// Takes a run from the parent.
+  mutating func takeFromParent(_ range: PageRange) throws(CopyFailure) {
+    while !(try currentChunk().appendParent(range)) { flush() }
+    populated.append(range)
+  }
+
+  /// Stores a run, whose bytes `read` fetches piece by piece.
+  ///
+  /// A page that cannot be read (unmapped since the scan, a guard page, beyond a file's end) is
+  /// left out, as a hole; the next round meets it as new.
+  ///
+  /// - Parameter read: as `ProcessMemory.readPages`.
+  /// - Returns: pages stored.
+  mutating func store(
+    _ range: PageRange, flags: PagemapFlags,
+    read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError) -> ProcessMemory.ReadResult
+  ) throws(CopyFailure) -> UInt64 {
+    var position = range.start
+    var stored: UInt64 = 0
+    while position < range.end {
+      let chunk = try currentChunk()
+      let wanted = Int((range.end - position) / pageBytes)
+      var isGone = false
+      let began = MonotonicClock.now
+      let taken: Int
+      do throws(KernelError) {
+        taken = try chunk.appendPresent(start: position, pageLimit: wanted, flags: flags) {
+          (buffer) throws(KernelError) in
+          switch try read(position, buffer) {
+          case .pages(let count): return count
+          case .addressSpaceGone:
+            isGone = true
+            return 0
+          }
+        }
+      } catch { throw .kernel(error) }
+      if isGone { throw .addressSpaceGone }
+      if taken == 0 {
+        if chunk.isFull { flush() } else { position += pageBytes }
+        continue
+      }
+      let piece = PageRange(start: position, pageCount: UInt64(taken))
+      counters.add(pages: UInt64(taken), nanoseconds: MonotonicClock.now - began)
+      populated.append(piece)
+      position = piece.end
+      stored += UInt64(taken)
+    }
+    return stored
+  }
+
+  /// Sends the last, partly filled chunk on its way.
+  mutating func flush() {
+    if let chunk { pipeline.submit(chunk) }
+    chunk = nil
+  }
+
+  private mutating func currentChunk() throws(CopyFailure) -> Chunk {
+    if let chunk, !chunk.isFull { return chunk }
+    flush()
+    if cancellation?.isCancelled ?? false { throw .interrupted }
+    do throws(PipelineFailed) {
+      let fresh = try pipeline.takeChunk()
+      chunk = fresh
+      return fresh
+    } catch { throw .pipeline }
+  }
+}
+
+/// What was copied and what it cost.
+struct CopyCounters: Sendable, Equatable {
+  var pages: UInt64 = 0
+  var reads: UInt64 = 0
+  var nanoseconds: UInt64 = 0
+
+  var bytes: UInt64 { pages * pageBytes }
+
+  mutating func add(pages: UInt64, nanoseconds: UInt64) {
+    self.pages += pages
+    self.nanoseconds += nanoseconds
+    reads += 1
+  }
+}
+
+/// Why a round cannot be copied to its end.
+enum CopyFailure: Error {
+  /// The writer failed; the pipeline's end tells why.
+  case pipeline
+  /// The target exited or called execve.
+  case addressSpaceGone
+  /// The caller asked to stop.
+  case interrupted
+  case kernel(KernelError)
+}

@@ -1,0 +1,38 @@
+/// Predicts how long a frozen round would take, from what the live rounds were measured to cost.
+///
+///     freeze = stops + scan + reads * perRead + bytes * perByte
+///
+/// Compression and writing are not in it: they happen after the thaw.
+struct FreezeEstimate: Sendable, Equatable {
+  /// A read system call that finds its pages in the cache, measured without bytes (ns).
+  private static let perReadNanoseconds = 1_200.0
+  /// A first guess for a copy's speed (bytes/ns), until a round was measured.
+  private static let defaultBytesPerNanosecond = 2.0
+  /// What one thread takes to stop and to let go (ns), until a freeze was measured.
+  private static let perThreadNanoseconds = 30_000.0
+  /// Handing the freeze over between threads, listing VMAs (ns).
+  private static let fixedNanoseconds = 400_000.0
+
+  private var bytesPerNanosecond: Double?
+  private var scanNanoseconds: Double = 0
+
+  /// A live round copied so many bytes in so many reads and so much time.
+  mutating func observeCopy(bytes: UInt64, reads: UInt64, nanoseconds: UInt64) {
+    let transfer = Double(nanoseconds) - Double(reads) * Self.perReadNanoseconds
+    guard bytes >= 1 << 20, transfer > 0 else { return }
+    let rate = min(Double(bytes) / transfer, 20)
+    // The newer half of the truth: rounds differ in how scattered they are.
+    bytesPerNanosecond = bytesPerNanosecond.map { ($0 + rate) / 2 } ?? rate
+  }
+
+  /// Counting the dirty pages, which is the scan of a freeze, took so much time.
+  mutating func observeScan(nanoseconds: UInt64) { scanNanoseconds = Double(nanoseconds) }
+
+  /// The freeze that a last round would take now (ns).
+  func nanoseconds(pages: UInt64, reads: UInt64, threads: Int) -> UInt64 {
+    let bytes = Double(pages) * 4096
+    let copy = bytes / (bytesPerNanosecond ?? Self.defaultBytesPerNanosecond)
+    let stops = Self.fixedNanoseconds + Double(threads) * Self.perThreadNanoseconds
+    return UInt64(stops + scanNanoseconds + Double(reads) * Self.perReadNanoseconds + copy)
+  }
+}

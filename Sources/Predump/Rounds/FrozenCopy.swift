@@ -1,0 +1,102 @@
+internal import Images
+internal import Kernel
+
+/// What the frozen round found, in order, with the bytes copied to memory while the process stood
+/// still. Compressing and writing come after the thaw.
+struct FrozenCopy: ~Copyable {
+  /// A run of pages and what the round does with it.
+  struct Item: Sendable {
+    /// Addresses, or byte offsets in a shared object.
+    var range: PageRange
+    /// The VMA (index in the round's list) that it belongs to.
+    var vma: Int
+    /// Present flags, or `.parent`.
+    var flags: PagemapFlags
+    /// Where the bytes are in the spool; nil if there was no room, or none are needed.
+    var spoolOffset: Int?
+  }
+
+  /// A shared memory object, dumped once however many VMAs map it.
+  struct SharedObject: ~Copyable, Sendable {
+    let id: UInt64
+    let file: File
+  }
+
+  private(set) var items: [Item] = []
+  private(set) var counters = CopyCounters()
+  /// Whether some bytes did not fit: they must be written while the process stands still.
+  private(set) var hasOverflow = false
+  private let spool: AnonymousMemory
+  private var used = 0
+
+  /// - Parameter expectedBytes: made ready now, so that the copy meets no page faults.
+  init(capacityBytes: UInt64, expectedBytes: UInt64) throws(KernelError) {
+    spool = try AnonymousMemory(byteCount: Int(clamping: capacityBytes))
+    spool.populate(first: Int(clamping: expectedBytes))
+    items.reserveCapacity(64 * 1024)
+  }
+
+  /// Notes a run that the parent holds.
+  mutating func takeFromParent(_ range: PageRange, vma: Int) {
+    if let last = items.last, last.flags == .parent, last.range.end == range.start, last.vma == vma {
+      items[items.count - 1].range.end = range.end
+    } else {
+      items.append(Item(range: range, vma: vma, flags: .parent, spoolOffset: nil))
+    }
+  }
+
+  /// Copies a run as far as there is room. Pages that cannot be read are left out.
+  mutating func store(
+    _ range: PageRange, vma: Int, flags: PagemapFlags,
+    read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError) -> ProcessMemory.ReadResult
+  ) throws(CopyFailure) {
+    var position = range.start
+    while position < range.end {
+      let room = (spool.byteCount - used) / Int(pageBytes)
+      let wanted = Int((range.end - position) / pageBytes)
+      if room == 0 {
+        hasOverflow = true
+        items.append(
+          Item(
+            range: PageRange(start: position, end: range.end), vma: vma, flags: flags,
+            spoolOffset: nil))
+        return
+      }
+      // In pieces that stay in the processor's cache while they are copied.
+      let pages = min(room, wanted, 256)
+      let began = MonotonicClock.now
+      let result: ProcessMemory.ReadResult
+      do throws(KernelError) {
+        result = try read(position, spool.bytes(at: used, count: pages * Int(pageBytes)))
+      } catch { throw .kernel(error) }
+      guard case .pages(let count) = result else { throw .addressSpaceGone }
+      if count == 0 {
+        position += pageBytes
+        continue
+      }
+      let piece = PageRange(start: position, pageCount: UInt64(count))
+      append(piece, vma: vma, flags: flags)
+      counters.add(pages: UInt64(count), nanoseconds: MonotonicClock.now - began)
+      used += count * Int(pageBytes)
+      position = piece.end
+    }
+  }
+
+  /// Copies bytes that were put away, for the page at `address` of `item` on.
+  func fetch(_ item: Item, at address: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    guard let offset = item.spoolOffset else { return 0 }
+    let start = offset + Int(address - item.range.start)
+    buffer.copyMemory(from: UnsafeRawBufferPointer(spool.bytes(at: start, count: buffer.count)))
+    return buffer.count / Int(pageBytes)
+  }
+
+  private mutating func append(_ piece: PageRange, vma: Int, flags: PagemapFlags) {
+    if let last = items.last, last.vma == vma, last.flags == flags, last.range.end == piece.start,
+      let offset = last.spoolOffset, offset + Int(last.range.byteCount) == used
+    {
+      items[items.count - 1].range.end = piece.end
+    } else {
+      items.append(Item(range: piece, vma: vma, flags: flags, spoolOffset: used))
+    }
+  }
+}

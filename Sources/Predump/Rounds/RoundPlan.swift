@@ -1,0 +1,108 @@
+internal import Images
+internal import Kernel
+internal import SystemPackage
+
+/// What a round is called, what it builds on, and how it is stored.
+struct RoundPlan: Sendable {
+  var index: Int
+  var name: String
+  var parentName: String?
+  var kind: RoundKind
+  var compression: PageCompression
+  var sync: Bool
+  var startedAt = WallClock.secondsSince1970
+  var uptimeMicroseconds = MonotonicClock.sinceBoot / 1000
+  var began = MonotonicClock.now
+
+  /// Opens the writer of the round's directory.
+  func writer(in images: borrowing ImagesDirectory, pid: Int32) throws(PredumpError) -> RoundWriter {
+    do throws(ImageError) {
+      return try RoundWriter(
+        in: images.directory, name: name, pid: pid, parentName: parentName,
+        compression: compression, sync: sync)
+    } catch { throw PredumpError(error) }
+  }
+
+  /// Flags of a present page in the VMA: CRIU restores pages of plain anonymous memory lazily if
+  /// asked to, and no others (criu: vma_entry_can_be_lazy).
+  static func presentFlags(of record: VMARecord) -> PagemapFlags {
+    let (isPrivate, isAnonymous, isLocked, isHuge) = (
+      record.mapFlags & 0x02 != 0, record.mapFlags & 0x20 != 0, record.mapFlags & 0x2000 != 0,
+      record.kind == .hugetlb
+    )
+    let special = record.kind == .vdso || record.kind == .vvar
+    return isPrivate && isAnonymous && !isLocked && !isHuge && !special
+      ? [.present, .lazy] : .present
+  }
+}
+
+/// A round that was copied and written but not yet committed.
+struct WrittenRound: ~Copyable {
+  var writer: RoundWriter
+  var addressSpace: AddressSpace
+  var statistics: RoundStatistics
+
+  /// Gives the round its name: from then on it exists.
+  consuming func commit(_ plan: RoundPlan, target: TargetIdentity) throws(PredumpError)
+    -> RoundTotals
+  {
+    let description = RoundDescription(
+      index: plan.index, kind: plan.kind, target: target, addressSpace: addressSpace,
+      statistics: statistics, uptimeMicroseconds: plan.uptimeMicroseconds,
+      startedAt: plan.startedAt)
+    do throws(ImageError) { return try writer.commit(description) } catch {
+      throw PredumpError(error)
+    }
+  }
+}
+
+extension ChunkPipeline {
+  /// Runs `copy` between the begin and the end of a round's writing.
+  ///
+  /// - Returns: the writer, for its commit. When anything fails it is dropped, and its directory
+  ///   with it.
+  func write(
+    with writer: consuming RoundWriter, _ copy: () throws(RoundFailure) -> Void
+  ) throws(RoundFailure) -> RoundWriter {
+    begin(writer)
+    var failure: RoundFailure?
+    do throws(RoundFailure) { try copy() } catch { failure = error }
+    let written: RoundWriter?
+    do throws(ImageError) { written = try end() } catch { throw .images(error) }
+    if let failure { throw failure }
+    guard let written else { throw .copy(.pipeline) }
+    return written
+  }
+}
+
+/// Why a round came to nothing.
+enum RoundFailure: Error {
+  /// Writing failed: the disk is full, or broken.
+  case images(ImageError)
+  /// Copying failed, or was stopped.
+  case copy(CopyFailure)
+  /// The kernel refused a scan.
+  case kernel(KernelError)
+
+  init(_ failure: ScanFailure<CopyFailure>) {
+    switch failure {
+    case .kernel(let error): self = .kernel(error)
+    case .body(let failure): self = .copy(failure)
+    }
+  }
+}
+
+extension TargetView {
+  /// Turns a failed round into what the user has to know.
+  func explain(_ failure: RoundFailure) -> PredumpError {
+    switch failure {
+    case .images(let error): PredumpError(error)
+    case .kernel(let error), .copy(.kernel(let error)): explain(error)
+    case .copy(.addressSpaceGone): end
+    case .copy(.interrupted): .interrupted
+    // The pipeline's own end reports the writer's failure; without one the target is not to blame.
+    case .copy(.pipeline):
+      .kernel(KernelError(call: "write", subject: "round", errno: .ioError))
+    }
+  }
+}

@@ -1,0 +1,103 @@
+public import Images
+
+/// What happens during a dump, as it happens. Delivered on the engine's thread: return soon.
+public enum PredumpEvent: Sendable {
+  /// The target is tracked from now on.
+  case attached(AttachReport)
+  /// A live round goes on. At most ten of these a second.
+  case progress(RoundProgress)
+  /// A round is on disk.
+  case roundFinished(RoundReport)
+  /// The freeze begins in a moment, and should take this long.
+  case freezePredicted(FreezePrediction)
+  /// The freeze is over.
+  case thawed(FreezeReport)
+  /// Something that the user should know; the dump goes on.
+  case warning(String)
+}
+
+/// What attaching cost.
+public struct AttachReport: Sendable {
+  /// Who is dumped.
+  public var target: TargetIdentity
+  /// How long one thread stood still (ns).
+  public var stoppedNanoseconds: UInt64
+  /// Resident memory of the target (bytes).
+  public var residentBytes: UInt64
+  /// VMAs of the target.
+  public var vmaCount: Int
+}
+
+/// How far a round is.
+public struct RoundProgress: Sendable {
+  /// 1 for the first round.
+  public var round: Int
+  /// Pages copied so far.
+  public var pagesDone: UInt64
+  /// Pages that the round is expected to copy; it may turn out a little different.
+  public var pagesExpected: UInt64
+}
+
+/// A round that is on disk.
+public struct RoundReport: Sendable {
+  /// 1 for the first round.
+  public var index: Int
+  /// Name of its directory.
+  public var name: String
+  /// Whether the process stood still.
+  public var kind: RoundKind
+  /// Pages stored, zero ones and those from the parent.
+  public var totals: RoundTotals
+  /// Bytes of the stored pages before compression.
+  public var bytesIn: UInt64
+  /// From its begin to its last rename (ns).
+  public var wallNanoseconds: UInt64
+  /// Of that, reading from the process (ns).
+  public var copyNanoseconds: UInt64
+  /// Pages written by the process since they were scanned; 0 after the frozen round.
+  public var pendingPages: UInt64
+  /// Pages that the process wrote a second during the round.
+  public var dirtyPagesPerSecond: Double
+  /// The freeze that a last round would take now (ns); 0 after the frozen round.
+  public var estimatedFreezeNanoseconds: UInt64
+  /// What the policy wants next; nil after the frozen round.
+  public var verdict: Verdict?
+}
+
+/// A freeze that is about to begin.
+public struct FreezePrediction: Sendable {
+  /// How long it should take (ns).
+  public var nanoseconds: UInt64
+  /// Pages that it should copy.
+  public var pages: UInt64
+  /// Why the live rounds ended.
+  public var verdict: Verdict
+}
+
+/// A freeze that is over.
+public struct FreezeReport: Sendable {
+  /// From the first thread asked to stop to the last one let go (ns).
+  public var frozenNanoseconds: UInt64
+  /// Of that, until all threads stood still (ns).
+  public var freezingNanoseconds: UInt64
+  /// Of that, finding and copying pages (ns).
+  public var copyNanoseconds: UInt64
+  /// How long it was predicted to take (ns).
+  public var predictedNanoseconds: UInt64
+  /// Pages copied.
+  public var pages: UInt64
+  /// Threads stopped.
+  public var threadCount: Int
+}
+
+/// How a dump ended.
+public struct PredumpSummary: Sendable {
+  /// How the session is marked.
+  public var outcome: SessionOutcome
+  /// Every round.
+  public var rounds: [RoundReport]
+  /// The freeze, if there was one.
+  public var freeze: FreezeReport?
+  /// From attaching to the end (ns).
+  public var wallNanoseconds: UInt64
+}

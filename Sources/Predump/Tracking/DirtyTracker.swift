@@ -1,0 +1,179 @@
+internal import Images
+internal import Kernel
+internal import SystemPackage
+
+/// Finds the pages that changed since the last round.
+///
+/// Per VMA and never across, because one scan over mixed VMAs loses what it has protected already.
+struct DirtyTracker: ~Copyable {
+  private let userfaultfd: Userfaultfd
+  private let scanner: PagemapScanner
+  /// Ranges that were registered without their old protection being cleared.
+  private var suspects: [PageRange] = []
+
+  init(userfaultfd: consuming Userfaultfd, pagemap: consuming File) {
+    self.userfaultfd = userfaultfd
+    scanner = PagemapScanner(pagemap: pagemap)
+  }
+
+  /// What is to be done with a run of pages.
+  enum Fate {
+    /// The bytes are to be stored.
+    case store
+    /// Unchanged since the round before, which holds it.
+    case fromParent
+  }
+
+  /// VMAs that the kernel would not track, and why.
+  struct Refusal: Sendable {
+    var range: PageRange
+    var error: KernelError
+  }
+
+  /// Registers every VMA of treatment `.tracked` that is not registered yet, or no longer.
+  ///
+  /// - Returns: those that cannot be; their treatment in `records` is changed.
+  mutating func register(_ records: inout [VMARecord]) throws(KernelError) -> [Refusal] {
+    var refusals: [Refusal] = []
+    let runs = try unregisteredRuns(records)
+    suspects = []
+    for run in runs {
+      let span = PageRange(
+        start: records[run.lowerBound].range.start, end: records[run.upperBound - 1].range.end)
+      // One call for many VMAs, which one refused VMA refuses for all: one by one then.
+      if run.count > 1, startTracking(span) == nil { continue }
+      for index in run {
+        let range = records[index].range
+        guard let error = startTracking(range) else { continue }
+        // ENOMEM: the address space is gone, or (also ENOENT) the VMA went meanwhile; the scan
+        // tells. EBUSY: another userfaultfd holds it. Else: a kind that cannot be tracked.
+        if error.errno == .noMemory || error.errno == .noSuchFileOrDirectory { continue }
+        records[index].treatment = .wholeInFreeze
+        refusals.append(Refusal(range: range, error: error))
+      }
+    }
+    return refusals
+  }
+
+  /// Registers `range` and clears what protection it may have kept from an earlier registration.
+  private mutating func startTracking(_ range: PageRange) -> KernelError? {
+    do throws(KernelError) { try userfaultfd.register(range) } catch { return error }
+    do throws(KernelError) {
+      try userfaultfd.clearProtection(range)
+      return nil
+    } catch {
+      // Registered, but perhaps with stale bits: whatever lies here is cleared in the next round.
+      suspects.append(range)
+      return error
+    }
+  }
+
+  /// Hands out the pages of one VMA that this round has to hold, ascending.
+  ///
+  /// - Parameters:
+  ///   - isFrozen: the process stands still: nothing needs protection any more, and what is left
+  ///     to the freeze is taken too.
+  ///   - previous: what the round before holds.
+  func scan<Failure: Error>(
+    _ record: VMARecord, isFrozen: Bool, previous: inout PopulatedSet.Cursor,
+    _ body: (PageRange, Fate) throws(Failure) -> Void
+  ) throws(ScanFailure<Failure>) {
+    switch record.treatment {
+    case .tracked: try scanTracked(record.range, isFrozen: isFrozen, previous: &previous, body)
+    case .privatePagesEachRound:
+      try scanner.scan(record.range, filter: .ownPages, protect: false) {
+        (region) throws(Failure) in try store(region, body)
+      }
+    case .wholeInFreeze:
+      if isFrozen, record.sharedObjectID == 0 {
+        try scanner.scan(record.range, filter: .populated, protect: false) {
+          (region) throws(Failure) in try store(region, body)
+        }
+      }
+    case .wholeEachRound:
+      do throws(Failure) { try body(record.range, .store) } catch { throw .body(error) }
+    case .fromFile, .fromKernel, .unreadable: break
+    }
+  }
+
+  /// Pages that a scan would find written now, and the runs that they form. Protects nothing.
+  func pending(_ records: [VMARecord]) throws(KernelError) -> PendingPages {
+    var pending = PendingPages()
+    for record in records where record.treatment == .tracked {
+      var end: UInt64 = 0
+      do throws(ScanFailure<Never>) {
+        try scanner.scan(record.range, filter: .dirtyData, protect: false) { region in
+          pending.pageCount += region.range.pageCount
+          if region.range.start != end { pending.runCount += 1 }
+          end = region.range.end
+        }
+      } catch {
+        if case .kernel(let error) = error { throw error }
+      }
+    }
+    return pending
+  }
+
+  private func scanTracked<Failure: Error>(
+    _ range: PageRange, isFrozen: Bool, previous: inout PopulatedSet.Cursor,
+    _ body: (PageRange, Fate) throws(Failure) -> Void
+  ) throws(ScanFailure<Failure>) {
+    // A VMA that lost its registration since has no trustworthy written bits at all.
+    let isTrusted: Bool
+    do throws(KernelError) {
+      isTrusted = isFrozen ? try scanner.isRegistered(range.start) : true
+    } catch { throw .kernel(error) }
+    var cursor = previous
+    try scanner.scan(range, filter: .populated, protect: !isFrozen) {
+      (region) throws(Failure) in
+      if region.categories.contains(.written) || !isTrusted {
+        try store(region, body)
+      } else if Self.holdsData(region) {
+        try cursor.split(region.range) { (piece, isHeld) throws(Failure) in
+          try body(piece, isHeld ? .fromParent : .store)
+        }
+      }
+    }
+    previous = cursor
+  }
+
+  private func store<Failure: Error>(
+    _ region: PageRegion, _ body: (PageRange, Fate) throws(Failure) -> Void
+  ) throws(Failure) {
+    if Self.holdsData(region) { try body(region.range, .store) }
+  }
+
+  /// Guard pages cannot be read; the kernel's zero page is what a hole reads as, and CRIU leaves it
+  /// out too.
+  private static func holdsData(_ region: PageRegion) -> Bool {
+    region.categories.isDisjoint(with: [.guardPage, .zero])
+  }
+
+  private func unregisteredRuns(_ records: [VMARecord]) throws(KernelError) -> [Range<Int>] {
+    var runs: [Range<Int>] = []
+    for (index, record) in records.enumerated() where record.treatment == .tracked {
+      let isSuspect = suspects.contains { !$0.intersection(record.range).isEmpty }
+      if !isSuspect, try scanner.isRegistered(record.range.start) { continue }
+      if let last = runs.last, last.upperBound == index {
+        runs[runs.count - 1] = last.lowerBound..<(index + 1)
+      } else {
+        runs.append(index..<(index + 1))
+      }
+    }
+    return runs
+  }
+}
+
+/// What waits to be copied.
+struct PendingPages: Sendable, Equatable {
+  /// Pages written since the last scan.
+  var pageCount: UInt64 = 0
+  /// Runs of such pages: each is a read of its own.
+  var runCount: UInt64 = 0
+}
+
+extension PagemapScanner.Filter {
+  /// Written pages that hold data: not the kernel's zero page, not a guard page.
+  static let dirtyData = PagemapScanner.Filter(
+    required: .written, forbidden: [.zero, .guardPage], anyOf: [.present, .swapped])
+}

@@ -1,0 +1,118 @@
+// Modes whose process, not its memory, is the difficulty: `execer`, `exiter`, `leaderless`, `idle`
+// and `zombie`.
+#include "workload.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char *arena;
+static uint64_t arena_bytes;
+
+/// Dirties random pages without a pause, so that no dump of the arena is ever complete.
+static void *scribble(void *argument) {
+  uint64_t random = (uint64_t)(uintptr_t)argument + 1;
+  for (;;) {
+    for (int i = 0; i < 64; i++) {
+      uint64_t page = next_random(&random) % (arena_bytes / PAGE);
+      *(volatile uint64_t *)(arena + page * PAGE) = random;
+    }
+    sleep_ns(200000);
+  }
+  return NULL;
+}
+
+static void start(void *(*body)(void *), void *argument) {
+  pthread_t thread;
+  int error = pthread_create(&thread, NULL, body, argument);
+  if (error) {
+    errno = error;
+    die("pthread_create");
+  }
+}
+
+static void become_idle(void) {
+  execl("/proc/self/exe", "workload", "idle", "pages=16", (char *)NULL);
+  die("exec");
+}
+
+static void end(void) { _exit(0); }
+
+static void (*act)(void);
+
+static void *act_later(void *argument) {
+  sleep_ns((uint64_t)(uintptr_t)argument * 1000000u);
+  act();
+  return NULL;
+}
+
+static void scribbling_arena(const struct options *options) {
+  arena_bytes = option_number(options, "bytes", 64 << 20) / PAGE * PAGE;
+  arena = map_private(arena_bytes);
+  fill(arena, arena_bytes, 7);
+  uint64_t threads = option_number(options, "threads", 2);
+  for (uint64_t i = 0; i < threads; i++) start(scribble, (void *)(uintptr_t)i);
+}
+
+static int run_until(const struct options *options, const char *word, void (*action)(void)) {
+  options_allow(options, (const char *const[]){"bytes", "threads", "after_ms", NULL});
+  uint64_t after_ms = option_number(options, "after_ms", 0);
+  act = action;
+  scribbling_arena(options);
+  say("ready pid=%d arena=0x%lx pages=%lu", getpid(), (uintptr_t)arena, arena_bytes / PAGE);
+  if (after_ms) start(act_later, (void *)(uintptr_t)after_ms);
+  char command[128];
+  while (next_command(command, sizeof command)) {
+    if (strcmp(command, word) == 0) action();
+    say("unknown");
+  }
+  return 0;
+}
+
+int run_execer(const struct options *options) { return run_until(options, "exec", become_idle); }
+
+int run_exiter(const struct options *options) { return run_until(options, "exit", end); }
+
+static void *outlive_leader(void *argument) {
+  pthread_join(*(pthread_t *)argument, NULL);
+  // Joined means that the kernel has cleared the leader's tid: it is a zombie, or about to be one.
+  say("ready pid=%d thread=%d arena=0x%lx pages=%lu", getpid(), gettid(), (uintptr_t)arena,
+      arena_bytes / PAGE);
+  wait_for_stdin_to_close();
+  exit(0);
+}
+
+int run_leaderless(const struct options *options) {
+  options_allow(options, (const char *const[]){"bytes", "threads", NULL});
+  static pthread_t leader;
+  leader = pthread_self();
+  scribbling_arena(options);
+  start(outlive_leader, &leader);
+  pthread_exit(NULL);
+}
+
+int run_idle(const struct options *options) {
+  options_allow(options, (const char *const[]){"pages", NULL});
+  uint64_t pages = option_number(options, "pages", 16);
+  char *memory = map_private((pages ? pages : 1) * PAGE);
+  fill(memory, pages * PAGE, 11);
+  say("ready pid=%d arena=0x%lx pages=%lu", getpid(), (uintptr_t)memory, pages);
+  wait_for_stdin_to_close();
+  return 0;
+}
+
+int run_zombie(const struct options *options) {
+  options_allow(options, (const char *const[]){NULL});
+  pid_t child = fork();
+  if (child < 0) die("fork");
+  if (child == 0) _exit(0);
+  siginfo_t info;
+  // WNOWAIT: seen to be dead, not reaped.
+  if (waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT)) die("waitid");
+  say("ready pid=%d zombie=%d", getpid(), child);
+  wait_for_stdin_to_close();
+  return 0;
+}

@@ -1,0 +1,201 @@
+// Mode `pinned`: pages that the kernel or a device writes through a pin, which write tracking of a
+// running process can miss: O_DIRECT reads, libaio, and io_uring's registered buffers.
+//
+// A file holds VERSIONS blocks; block v is fill(key = mix(v)). Each step reads a random block into a
+// random page of the arena, then puts v into table[page], a 64-bit word. So in a consistent image
+// every page is the block that the table names, except for the one being read, which may be any
+// mixture of two blocks.
+#include "workload.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <linux/io_uring.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define VERSIONS 64u
+
+static char *arena;
+static uint64_t *table, pages, rate;
+static int file;
+static atomic_bool paused, parked;
+static atomic_ulong reads;
+
+/// Reads one block of the file into a page; false, with errno, if it failed.
+static bool (*read_block)(char *page, uint64_t version);
+
+static bool read_direct(char *page, uint64_t version) {
+  return pread(file, page, PAGE, (off_t)(version * PAGE)) == (ssize_t)PAGE;
+}
+
+static aio_context_t context;
+
+static bool read_aio(char *page, uint64_t version) {
+  struct iocb request = {
+      .aio_lio_opcode = IOCB_CMD_PREAD,
+      .aio_fildes = (uint32_t)file,
+      .aio_buf = (uintptr_t)page,
+      .aio_nbytes = PAGE,
+      .aio_offset = (int64_t)(version * PAGE),
+  };
+  struct iocb *requests[] = {&request};
+  struct io_event event;
+  if (syscall(SYS_io_submit, context, 1, requests) != 1) return false;
+  long n;
+  do n = syscall(SYS_io_getevents, context, 1, 1, &event, NULL);
+  while (n == 0 || (n < 0 && errno == EINTR));  // a stop of the process ends the wait
+  return n == 1 && event.res == (int64_t)PAGE;
+}
+
+static struct {
+  int fd;
+  struct io_uring_params params;
+  char *ring;
+  struct io_uring_sqe *entries;
+} uring;
+
+static _Atomic uint32_t *ring_word(uint32_t offset) { return (void *)(uring.ring + offset); }
+
+static bool read_fixed(char *page, uint64_t version) {
+  uint32_t tail = atomic_load(ring_word(uring.params.sq_off.tail));
+  uint32_t slot = tail & (uring.params.sq_entries - 1);
+  uring.entries[slot] = (struct io_uring_sqe){
+      .opcode = IORING_OP_READ_FIXED,
+      .fd = file,
+      .off = version * PAGE,
+      .addr = (uintptr_t)page,
+      .len = PAGE,
+  };
+  *ring_word(uring.params.sq_off.array + slot * 4) = slot;
+  atomic_store(ring_word(uring.params.sq_off.tail), tail + 1);
+  _Atomic uint32_t *head = ring_word(uring.params.cq_off.head);
+  _Atomic uint32_t *end = ring_word(uring.params.cq_off.tail);
+  unsigned submit = 1;
+  while (atomic_load(head) == atomic_load(end)) {
+    long n = syscall(SYS_io_uring_enter, uring.fd, submit, 1, IORING_ENTER_GETEVENTS, NULL, 0);
+    if (n < 0 && errno != EINTR) return false;
+    if (n > 0) submit = 0;
+  }
+  struct io_uring_cqe *completions = (void *)(uring.ring + uring.params.cq_off.cqes);
+  int result = completions[atomic_load(head) & (uring.params.cq_entries - 1)].res;
+  atomic_fetch_add(head, 1);
+  errno = result < 0 ? -result : EIO;
+  return result == (int)PAGE;
+}
+
+static void set_up_uring(void) {
+  uring.fd = (int)syscall(SYS_io_uring_setup, 8, &uring.params);
+  if (uring.fd < 0) die("io_uring_setup");
+  if (!(uring.params.features & IORING_FEAT_SINGLE_MMAP)) {
+    errno = ENOSYS;
+    die("io_uring with one ring mapping (Linux 5.4)");
+  }
+  size_t bytes = uring.params.sq_off.array + uring.params.sq_entries * sizeof(uint32_t);
+  size_t completions =
+      uring.params.cq_off.cqes + uring.params.cq_entries * sizeof(struct io_uring_cqe);
+  if (completions > bytes) bytes = completions;
+  uring.ring = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, uring.fd,
+                    IORING_OFF_SQ_RING);
+  uring.entries = mmap(NULL, uring.params.sq_entries * sizeof(struct io_uring_sqe),
+                       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, uring.fd,
+                       IORING_OFF_SQES);
+  if (uring.ring == MAP_FAILED || uring.entries == MAP_FAILED) die("mmap of io_uring");
+  struct iovec buffer = {arena, pages * PAGE};
+  if (syscall(SYS_io_uring_register, uring.fd, IORING_REGISTER_BUFFERS, &buffer, 1))
+    die("IORING_REGISTER_BUFFERS");
+}
+
+static void open_file(const char *directory) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/workload-pinned-XXXXXX", directory);
+  file = mkostemp(path, O_CLOEXEC | O_DIRECT);
+  if (file < 0) die("%s (with O_DIRECT)", path);
+  unlink(path);
+  char *block = map_private(PAGE);
+  for (uint64_t version = 0; version < VERSIONS; version++) {
+    fill(block, PAGE, mix(version));
+    if (pwrite(file, block, PAGE, (off_t)(version * PAGE)) != (ssize_t)PAGE) die("pwrite");
+  }
+  munmap(block, PAGE);
+}
+
+static void step(uint64_t *random) {
+  uint64_t page = next_random(random) % pages, version = next_random(random) % VERSIONS;
+  if (!read_block(arena + page * PAGE, version)) die("reading a block");
+  atomic_thread_fence(memory_order_release);
+  *(volatile uint64_t *)&table[page] = version;
+  atomic_fetch_add(&reads, 1);
+}
+
+static void *reader(void *unused) {
+  (void)unused;
+  uint64_t random = 3;
+  for (;;) {
+    while (atomic_load(&paused)) {
+      atomic_store(&parked, true);
+      sleep_ns(1000000);
+    }
+    atomic_store(&parked, false);
+    for (uint64_t i = 0; i < rate / 1000 + 1 && !atomic_load(&paused); i++) step(&random);
+    sleep_ns(1000000);
+  }
+  return NULL;
+}
+
+static void check(void) {
+  atomic_store(&parked, false);
+  atomic_store(&paused, true);
+  while (!atomic_load(&parked)) sleep_ns(100000);
+  uint64_t page = 0;
+  while (page < pages && is_filled(arena + page * PAGE, PAGE, mix(table[page]))) page++;
+  atomic_store(&paused, false);
+  if (page < pages)
+    say("bad page %lu", page);
+  else
+    say("ok");
+}
+
+int run_pinned(const struct options *options) {
+  options_allow(options, (const char *const[]){"how", "pages", "rate", "dir", NULL});
+  const char *how = option_text(options, "how", "direct");
+  pages = option_number(options, "pages", 256);
+  rate = option_number(options, "rate", 1000);
+  arena = map_private(pages * PAGE);
+  table = map_private((pages * 8 + PAGE - 1) / PAGE * PAGE);
+  for (uint64_t page = 0; page < pages; page++) fill(arena + page * PAGE, PAGE, mix(0));
+  open_file(option_text(options, "dir", "/var/tmp"));
+  if (strcmp(how, "direct") == 0) {
+    read_block = read_direct;
+  } else if (strcmp(how, "aio") == 0) {
+    read_block = read_aio;
+    if (syscall(SYS_io_setup, 8, &context)) die("io_setup");
+  } else if (strcmp(how, "fixed") == 0) {
+    read_block = read_fixed;
+    set_up_uring();
+  } else {
+    fprintf(stderr, "workload: how=%s is none of direct, aio, fixed\n", how);
+    return 64;
+  }
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, reader, NULL)) die("pthread_create");
+  say("ready pid=%d arena=0x%lx pages=%lu table=0x%lx", getpid(), (uintptr_t)arena, pages,
+      (uintptr_t)table);
+  char command[128];
+  while (next_command(command, sizeof command)) {
+    if (strcmp(command, "check") == 0)
+      check();
+    else if (strcmp(command, "report") == 0)
+      say("reads=%lu", (unsigned long)atomic_load(&reads));
+    else
+      say("unknown");
+  }
+  return 0;
+}
