@@ -40,10 +40,11 @@ struct RoundVerifier {
       referenced.insert(checked.pagesName)
       found[stream.pagemapName] = checked.pagemapDigest
       found[checked.pagesName] = checked.pagesDigest
-      result.round.pagesPresent += checked.pagesPresent
-      result.round.pagesZero += checked.pagesZero
-      result.round.pagesFromParent += checked.pagesFromParent
-      result.round.payloadBytes += checked.payloadBytes
+      // One stream cannot overflow a count, but thousands of made-up ones could.
+      result.round.pagesPresent &+= checked.pagesPresent
+      result.round.pagesZero &+= checked.pagesZero
+      result.round.pagesFromParent &+= checked.pagesFromParent
+      result.round.payloadBytes &+= checked.payloadBytes
       result.usesBlocks = result.usesBlocks || checked.usesBlocks
     }
     if let record = result.record {
