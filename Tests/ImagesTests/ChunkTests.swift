@@ -17,7 +17,8 @@ import Testing
     }
   }
 
-  @Test("A long run is cut at a multiple of the block length", arguments: [1, 3, 64, 100, 256, 1024])
+  @Test(
+    "A long run is cut at a multiple of the block length", arguments: [1, 3, 64, 100, 256, 1024])
   func cuts(_ pagesPerBlock: Int) throws {
     let chunk = Chunk(compression: .lz4(pagesPerBlock: pagesPerBlock, acceleration: 1))
     let taken = try Self.append(chunk, 0, 100_000)

@@ -29,7 +29,8 @@ import Testing
       case .truncate: bytes.removeLast(bytes.count - place())
       case .appendZeros: bytes += [UInt8](repeating: 0, count: Int(generator.next() % 5000) + 1)
       case .appendNoise:
-        bytes += (0...generator.next() % 40).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
+        bytes += (0...generator.next() % 40).map { _ in UInt8(truncatingIfNeeded: generator.next())
+        }
       case .cutOut:
         let start = place()
         bytes.removeSubrange(start..<min(bytes.count, start + Int(generator.next() % 30) + 1))
@@ -71,7 +72,8 @@ import Testing
     #expect(ChainVerifier.verify(scratch.path).verdict == .restorable)
   }
 
-  @Test("Without a record of ours, no change makes the verifier crash, and composition tells or stays")
+  @Test(
+    "Without a record of ours, no change makes the verifier crash, and composition tells or stays")
   func randomChangesWithoutRecord() throws {
     let scratch = try Scratch()
     var generator = SeededGenerator(seed: SeededGenerator.seed &+ 400)

@@ -47,7 +47,8 @@ import Testing
     Case(
       name: "address inside a page", pagemap: Wire.pagemap([Wire.entry(0x1001, 2, flags: 4)]),
       expected: .alignment),
-    Case(name: "no pages", pagemap: Wire.pagemap([Wire.entry(0x1000, 0, flags: 4)]), expected: .value),
+    Case(
+      name: "no pages", pagemap: Wire.pagemap([Wire.entry(0x1000, 0, flags: 4)]), expected: .value),
     Case(
       name: "two page counts",
       pagemap: Wire.pagemap(
@@ -86,7 +87,8 @@ import Testing
       name: "lazy without payload", pagemap: Wire.pagemap([good, Wire.entry(0x9000, 2, flags: 2)]),
       expected: .lazyPage),
     Case(
-      name: "parent without parent", pagemap: Wire.pagemap([good, Wire.entry(0x9000, 2, flags: 1)]),
+      name: "parent without parent",
+      pagemap: Wire.pagemap([good, Wire.entry(0x9000, 2, flags: 1)]),
       expected: .parentPage),
     Case(
       name: "legacy: in parent, without parent",
@@ -121,7 +123,9 @@ import Testing
       expected: .blocks),
     Case(
       name: "wrong sum of blocks",
-      pagemap: Wire.pagemap([Wire.entry(0x1000, 2, flags: 4, Wire.blocks([4096, 4096], total: 8191))]),
+      pagemap: Wire.pagemap([
+        Wire.entry(0x1000, 2, flags: 4, Wire.blocks([4096, 4096], total: 8191))
+      ]),
       expected: .blocks),
     Case(
       name: "huge sum of blocks",
@@ -197,8 +201,10 @@ import Testing
 
   @Test(
     "Links to parents are followed to siblings only",
-    arguments: ["/etc", "..", "../..", "../../etc", "b", "../.", "../", "../b/../c", "../gone",
-      "../b.partial", "../a"])
+    arguments: [
+      "/etc", "..", "../..", "../../etc", "b", "../.", "../", "../b/../c", "../gone",
+      "../b.partial", "../a",
+    ])
   func links(_ target: String) throws {
     let scratch = try Scratch()
     for name in ["a", "b", "b.partial"] {

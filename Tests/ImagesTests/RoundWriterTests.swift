@@ -151,6 +151,27 @@ import Testing
     #expect(record.uptimeMicroseconds == 1 && record.startedAt == 2)
   }
 
+  @Test("Memory that could not be read is no damage, but is reported")
+  func unreadable() throws {
+    let scratch = try Scratch()
+    var description = Self.describe(1)
+    description.addressSpace.vmas = [
+      VMARecord(
+        range: PageRange(start: 0x5000, pageCount: 2), fileOffset: 0, protection: 3, mapFlags: 2,
+        status: 0x1, adviceBits: 0, sharedObjectID: 0, kind: .secretMemory, treatment: .unreadable,
+        path: "/secretmem (deleted)")
+    ]
+    let writer = try RoundWriter(
+      in: try scratch.directory(), name: "round-001", pid: 7, parentName: nil, compression: .none,
+      sync: false)
+    _ = try writer.commit(description)
+    try ModelWriter.session(rounds: 1).write(in: try scratch.directory(), sync: false)
+    let report = ChainVerifier.verify(scratch.path)
+    #expect(report.verdict == .restorable)
+    #expect(report.findings.map(\.kind) == [.unreadableMemory])
+    #expect(report.findings.first?.address == 0x5000)
+  }
+
   @Test("A session's record is replaced whole")
   func sessionRecord() throws {
     let scratch = try Scratch()

@@ -38,7 +38,8 @@ enum Wire {
     field(1, start) + field(2, 0) + field(4, flags) + field(5, pages) + more
   }
 
-  static func blocks(_ sizes: [UInt64], total: UInt64? = nil, pagesPerBlock: UInt64 = 1) -> [UInt8] {
+  static func blocks(_ sizes: [UInt64], total: UInt64? = nil, pagesPerBlock: UInt64 = 1) -> [UInt8]
+  {
     field(
       6,
       field(1, sizes.flatMap { varint($0) }) + field(2, total ?? sizes.reduce(0, &+))

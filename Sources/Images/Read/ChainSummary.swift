@@ -20,9 +20,11 @@ public struct ChainSummary: Sendable {
     public internal(set) var pagesLazy: UInt64 = 0
     /// Bytes of payload, padding included.
     public internal(set) var payloadBytes: UInt64 = 0
-    /// Compressed, raw and all-zero blocks.
+    /// Blocks that are stored compressed.
     public internal(set) var compressedBlocks: UInt64 = 0
+    /// Blocks that are stored as they are.
     public internal(set) var rawBlocks: UInt64 = 0
+    /// Blocks that are all zero.
     public internal(set) var zeroBlocks: UInt64 = 0
 
     /// Bytes of the present pages over bytes of payload; nil if there is no payload.

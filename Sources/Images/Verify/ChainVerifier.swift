@@ -46,6 +46,7 @@ public struct ChainVerifier {
     if let problem = chain.linkProblem { log.damage(problem) }
     checkParents(chain)
     checkTopInventory(chain)
+    noteUnreadable(chain)
     log.round = nil
     checkSession(session, chain)
     return report(verdict, session)
@@ -117,8 +118,8 @@ public struct ChainVerifier {
       }
       if record.index != older.index + 1 || !record.target.isSameProcess(as: older.target) {
         log.damage(
-          ImageError(.parentRecord, file: path, "the parent is not the round before, or of another "
-            + "process"))
+          ImageError(
+            .parentRecord, file: path, "the parent is not the round before, or of another process"))
       }
     }
   }
@@ -134,6 +135,18 @@ public struct ChainVerifier {
       ImageError(
         .inventory, file: chain.session.join(top.round.name),
         "an older round has compressed pages, but the version is \(inventory.version)"))
+  }
+
+  /// What the newest round could not store is not damage, but a restore lacks it.
+  private mutating func noteUnreadable(_ chain: borrowing ImageChain) {
+    guard let top = results.first, let record = top.record else { return }
+    log.round = top.round.name
+    for vma in record.vmas where vma.treatment == .unreadable {
+      log.notice(
+        ImageError(
+          .unreadableMemory, file: chain.session.join(top.round.name), address: vma.range.start,
+          "\(vma.range.byteCount) bytes of memory that nobody but the process may read"))
+    }
   }
 
   private mutating func readSession(_ chain: borrowing ImageChain) -> SessionRecord? {

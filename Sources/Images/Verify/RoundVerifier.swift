@@ -156,7 +156,8 @@ struct RoundVerifier {
           "version \(inventory.version), compression \(inventory.compress) is not of CRIU 4.3"))
     } else if inventory.compress == 1 && inventory.version < ImageFormat.compressedVersion {
       log.damage(
-        ImageError(.inventory, file: path, "CRIU refuses compression in version \(inventory.version)"))
+        ImageError(
+          .inventory, file: path, "CRIU refuses compression in version \(inventory.version)"))
     } else if result.usesBlocks && inventory.version < ImageFormat.compressedVersion {
       log.damage(
         ImageError(
