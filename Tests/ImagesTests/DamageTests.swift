@@ -126,11 +126,15 @@ import Testing
     _ = try RoundTripTests.writeChain(
       in: scratch, rounds: 3, compression: .standard, seed: SeededGenerator.seed, runs: 2)
     try scratch.remove("round-003")
-    let report = ChainVerifier.verify(scratch.path)
-    #expect(report.verdict == .damaged)
-    #expect(report.counts.contains { $0.kind == .session })
-    // The memory of the rounds that are left is sound.
-    #expect(report.soundUpTo == "round-002")
+    for outcome in [SessionOutcome.complete, .preDumpOnly, .running] {
+      try ModelWriter.session(rounds: 3, outcome: outcome).write(
+        in: try scratch.directory(), sync: false)
+      let report = ChainVerifier.verify(scratch.path)
+      #expect(report.verdict == .damaged)
+      #expect(report.counts.contains { $0.kind == .session })
+      // The memory of the rounds that are left is sound.
+      #expect(report.soundUpTo == "round-002")
+    }
   }
 
   @Test("A dump that died is sound up to its last committed round, and its leftover is reported")

@@ -75,23 +75,37 @@ public struct ChainVerifier {
   private mutating func checkRound(
     _ name: String, level: Int, needsRecord: Bool, _ chain: borrowing ImageChain
   ) {
+    // A round that cannot be read at all still counts as one, for those on top of it.
+    var result = RoundVerifier.Result(round: ChainReport.Round(name: name))
     do throws(ImageError) {
       let directory = try chain.open(name)
       let verifier = RoundVerifier(name: name, isTop: level == 0, needsRecord: needsRecord)
-      results.append(try verifier.check(directory, log: &log))
-      let streams = try chain.streams(of: name)
-      let hasParent = level + 1 < chain.rounds.count
-      let parent = hasParent ? try chain.open(chain.rounds[level + 1]) : nil
-      for stream in streams {
-        do throws(ImageError) {
-          try ParentCoverage.check(stream, child: directory, parent: parent, log: &log)
-        } catch {
-          // A pagemap that cannot be read was noted with its own round.
-        }
-      }
+      result = try verifier.check(directory, log: &log)
+      try checkCoverage(level, directory, chain)
     } catch {
       log.damage(error)
-      results.append(RoundVerifier.Result(round: ChainReport.Round(name: name)))
+    }
+    results.append(result)
+  }
+
+  /// Whether every page that a round takes from its parent is there.
+  private mutating func checkCoverage(
+    _ level: Int, _ directory: borrowing Directory, _ chain: borrowing ImageChain
+  ) throws(ImageError) {
+    let older = level + 1 < chain.rounds.count ? chain.rounds[level + 1] : nil
+    var olderStreams: Set<ImageStream> = []
+    if let older { olderStreams = Set(try chain.streams(of: older)) }
+    for stream in try chain.streams(of: chain.rounds[level]) {
+      do throws(ImageError) {
+        if let older, olderStreams.contains(stream) {
+          try ParentCoverage.check(
+            stream, child: directory, parent: try chain.open(older), log: &log)
+        } else {
+          try ParentCoverage.checkWithoutParent(stream, child: directory, log: &log)
+        }
+      } catch {
+        // A pagemap that cannot be read was noted with its own round.
+      }
     }
   }
 
