@@ -153,6 +153,20 @@ import Testing
     #expect(report.findings.first?.severity == .notice)
   }
 
+  @Test("A dump of CRIU's may lie on top of our rounds, but not between them")
+  func foreignTop() throws {
+    let scratch = try Scratch()
+    _ = try RoundTripTests.writeChain(
+      in: scratch, rounds: 3, compression: .standard, seed: SeededGenerator.seed, runs: 2)
+    try scratch.remove("round-003/memdump-7.img")
+    let top = ChainVerifier.verify(scratch.path + "/round-003")
+    #expect(top.verdict == .restorable, "\(top.findings)")
+    #expect(!top.contentChecked && top.rounds.map(\.hasDigests) == [true, true, false])
+    #expect(ChainVerifier.verify(scratch.path).verdict == .damaged)
+    try scratch.remove("round-001/memdump-7.img")
+    #expect(ChainVerifier.verify(scratch.path + "/round-003").verdict == .damaged)
+  }
+
   @Test("A parent from another dump is noticed")
   func foreignParent() throws {
     let scratch = try Scratch()

@@ -37,9 +37,11 @@ public struct ChainVerifier {
       checkSession(session, chain)
       return report(log.damageCount == 0 ? .noImages : .damaged, session)
     }
-    let needsRecord = session != nil || anyHasRecord(chain)
+    let sessionNeedsRecords = chain.isSession && (session != nil || anyHasRecord(chain))
     for (level, name) in chain.rounds.enumerated() {
       log.round = name
+      // A directory of CRIU's may lie on top of rounds of ours, but not between or under them.
+      let needsRecord = sessionNeedsRecords || level > 0 && results[level - 1].record != nil
       checkRound(name, level: level, needsRecord: needsRecord, chain)
     }
     log.round = chain.rounds.last
