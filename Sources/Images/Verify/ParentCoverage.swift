@@ -5,20 +5,26 @@ internal import Kernel
 ///
 /// Done for each round against its next older one, this covers the whole chain.
 enum ParentCoverage {
-  /// Compares the pagemaps of `stream` in two rounds; without `parent`, nothing is covered.
+  /// Checks `stream` of a round whose parent does not have it: a shared memory object that is new,
+  /// or the oldest round.
+  static func checkWithoutParent(
+    _ stream: ImageStream, child: borrowing Directory, log: inout FindingLog
+  ) throws(ImageError) {
+    var children = try PagemapReader(stream.pagemapName, in: child)
+    while try children.advance() {
+      if children.entry.flags.contains(.parent) {
+        report(children, children.entry.range.start, &log)
+      }
+    }
+  }
+
+  /// Compares the pagemaps of `stream` in two rounds.
   static func check(
-    _ stream: ImageStream, child: borrowing Directory, parent: borrowing Directory?,
+    _ stream: ImageStream, child: borrowing Directory, parent: borrowing Directory,
     log: inout FindingLog
   ) throws(ImageError) {
     var children = try PagemapReader(stream.pagemapName, in: child)
-    guard var parents = try open(stream, in: parent) else {
-      while try children.advance() {
-        if children.entry.flags.contains(.parent) {
-          report(children, children.entry.range.start, &log)
-        }
-      }
-      return
-    }
+    var parents = try PagemapReader(stream.pagemapName, in: parent)
     var hasParent = try parents.advance()
     while try children.advance() {
       guard children.entry.flags.contains(.parent) else { continue }
@@ -35,23 +41,6 @@ enum ParentCoverage {
         address = parents.entry.range.end
       }
     }
-  }
-
-  private static func open(_ stream: ImageStream, in directory: borrowing Directory?)
-    throws(ImageError) -> PagemapReader?
-  {
-    switch directory {
-    case .some(let directory): return try openIfThere(stream.pagemapName, in: directory)
-    case .none: return nil
-    }
-  }
-
-  /// An object that is new in a round has no pagemap in its parent.
-  private static func openIfThere(_ name: String, in directory: borrowing Directory)
-    throws(ImageError) -> PagemapReader?
-  {
-    let names = try onFile(directory.path) { () throws(KernelError) in try directory.names() }
-    return names.contains(name) ? try PagemapReader(name, in: directory) : nil
   }
 
   private static func report(
