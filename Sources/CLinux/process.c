@@ -31,6 +31,11 @@ int clinux_pidfd_exited(int pidfd) {
   return ready < 0 ? -errno : ready;
 }
 
+int clinux_compare_memory(int pid, int other_pid) {
+  int compare_vm = 1;  // KCMP_VM
+  return checked(syscall(SYS_kcmp, pid, other_pid, compare_vm, 0, 0));
+}
+
 static uint64_t clock_ns(clockid_t clock) {
   struct timespec now;
   clock_gettime(clock, &now);
