@@ -68,7 +68,7 @@ enum KernelChecks {
   private static func pagemapScan() -> GroundFinding {
     let (id, title) = ("kernel.pagemap-scan", "ioctl(PAGEMAP_SCAN)")
     do throws(KernelError) {
-      let scanner = PagemapScanner(pagemap: try TargetProcess(pid: getpid()).open("pagemap"))
+      let scanner = PagemapScanner(pagemap: try ThisThread.open("pagemap"))
       _ = try scanner.isRegistered(0)
       return .ok(id, title, "available")
     } catch {
@@ -82,7 +82,7 @@ enum KernelChecks {
     let (id, title) = ("kernel.pidfd-getfd", "pidfd_getfd(2)")
     do throws(KernelError) {
       let own = try TargetProcess(pid: getpid())
-      let pagemap = try own.open("pagemap")
+      let pagemap = try ThisThread.open("pagemap")
       _ = try own.copyDescriptor(pagemap.descriptor.number)
       return .ok(id, title, "available")
     } catch {

@@ -14,9 +14,9 @@ struct PrivilegeChecks: Sendable {
   /// Yama's `ptrace_scope`; 0 where Yama is not built in.
   let ptraceScope: Int
 
-  /// Looks at the process that calls.
+  /// Looks at the thread that calls.
   init() {
-    let status = try? TargetProcess(pid: getpid()).status()
+    let status = try? ThisThread.status()
     capabilities = status?.effectiveCapabilities ?? 0
     isFiltered = status.map { $0.seccompMode != 0 } ?? false
     ptraceScope = Self.readPtraceScope()
@@ -62,7 +62,7 @@ struct PrivilegeChecks: Sendable {
     let (id, title) = ("permission.map-files", "the right to open mapped objects")
     do throws(KernelError) {
       let own = try TargetProcess(pid: getpid())
-      let mapped = try own.maps().first { $0.inode != 0 && $0.path.hasPrefix("/") }
+      let mapped = try ThisThread.maps().first { $0.inode != 0 && $0.path.hasPrefix("/") }
       guard let mapped else { return .ok(id, title, "not tried: memdump maps no file") }
       let name = String(mapped.range.start, radix: 16) + "-" + String(mapped.range.end, radix: 16)
       _ = try own.open("map_files/\(name)")

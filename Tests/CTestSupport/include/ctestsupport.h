@@ -2,8 +2,7 @@
 #ifndef CTESTSUPPORT_H
 #define CTESTSUPPORT_H
 
-/// Makes the calling thread, and no other, user and group `id` without capabilities, for good.
-/// 0, or -errno.
+/// Makes this process run as user and group `id`, without capabilities, for good. 0, or -errno.
 int test_become_user(unsigned id);
 
 #endif
