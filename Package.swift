@@ -54,7 +54,7 @@ let package = Package(
     .executableTarget(
       name: "memdump",
       dependencies: [
-        "Predump", "Images",
+        "Predump", "Images", "Tracee", "Kernel",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: strict),
 
@@ -67,7 +67,9 @@ let package = Package(
     .testTarget(
       name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),
-    .testTarget(name: "ImagesTests", dependencies: ["Images", "Kernel"], swiftSettings: strict),
+    .testTarget(
+      name: "ImagesTests", dependencies: ["Images", "Kernel", "CCRIUImages"],
+      swiftSettings: strict),
     .testTarget(
       name: "PredumpTests",
       dependencies: [
