@@ -54,8 +54,9 @@ let package = Package(
     .executableTarget(
       name: "memdump",
       dependencies: [
-        "Predump", "Images",
+        "Predump", "Images", "Tracee", "Kernel",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "SystemPackage", package: "swift-system"),
       ], swiftSettings: strict),
 
     // Programs that the tests dump.
