@@ -21,7 +21,7 @@ enum ExitStatus: Int32, CaseIterable {
   /// What the code says.
   var meaning: String {
     switch self {
-    case .success: "done: complete and within the freeze asked for, restorable, or all is well"
+    case .success: "done: complete and within budget, restorable, or all is well"
     case .failure: "any other failure"
     case .overBudget: "dump complete, but the freeze was longer than asked for"
     case .noImages: "no images there"

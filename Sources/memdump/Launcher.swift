@@ -49,9 +49,13 @@ enum Launcher {
       return .success
     }
     let names = MemdumpCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
-    let name = arguments.first.flatMap { names.contains($0) ? " \($0)" : nil } ?? ""
-    console.report(CommandFailure(.usage, kind: "usage", MemdumpCommand.message(for: error)))
-    console.err.write("Try 'memdump\(name) --help'.\n")
+    let first = arguments.first ?? ""
+    var message = MemdumpCommand.message(for: error)
+    if !first.isEmpty && !first.hasPrefix("-") && !names.contains(first) {
+      message = "there is no command '\(first)', only: \(names.joined(separator: ", "))"
+    }
+    console.report(CommandFailure(.usage, kind: "usage", message))
+    console.err.write("Try 'memdump\(names.contains(first) ? " \(first)" : "") --help'.\n")
     return .usage
   }
 }

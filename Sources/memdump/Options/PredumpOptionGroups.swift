@@ -32,7 +32,8 @@ struct ConvergenceOptions: ParsableArguments {
   var targetDowntime = DurationValue(nanoseconds: 50_000_000)
 
   @Option(
-    parsing: .unconditional, help: ArgumentHelp("Live rounds at most (default: 12).", valueName: "n"),
+    parsing: .unconditional,
+    help: ArgumentHelp("Live rounds at most (default: 12).", valueName: "n"),
     transform: WholeNumber.parser(1...1000))
   var maxRounds = 12
 
@@ -44,7 +45,8 @@ struct ConvergenceOptions: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("So few dirty pages are worth no other round (default: 64).", valueName: "n"),
+    help: ArgumentHelp(
+      "So few dirty pages are worth no other round (default: 64).", valueName: "n"),
     transform: WholeNumber.parser(0...1_000_000_000))
   var thresholdPages: UInt64 = 64
 

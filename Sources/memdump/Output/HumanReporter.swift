@@ -83,7 +83,8 @@ final class HumanReporter: PredumpReporter {
           + " Check the images: memdump restore-check \(directory)")
     default:
       say(
-        console.outStyle.green("Complete.") + " Check the images: memdump restore-check \(directory)")
+        console.outStyle.green("Complete.")
+          + " Check the images: memdump restore-check \(directory)")
     }
   }
 

@@ -30,7 +30,9 @@ struct RestoreCheckResult: Sendable {
   /// Why the command does not end with success.
   var failure: CommandFailure {
     var message = "\(report.directory): \(sentence)"
-    if let first = report.findings.first(where: { $0.severity == .damage }) {
+    if report.verdict == .noImages, let first = report.findings.first {
+      message = "no images: \(first.text)"
+    } else if let first = report.findings.first(where: { $0.severity == .damage }) {
       message += "; \(first.text)"
     } else if let first = (comparisons.live?.first ?? []).first
       ?? (comparisons.rebuild?.first ?? []).first

@@ -32,7 +32,10 @@ extension VMARecord {
 extension String {
   /// The text without control characters, which a path of the dumped process may hold.
   var printable: String {
-    String(String.UnicodeScalarView(unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? "?" : $0 }))
+    let scalars = unicodeScalars.map { scalar -> Unicode.Scalar in
+      scalar.value < 0x20 || scalar.value == 0x7f ? "?" : scalar
+    }
+    return String(String.UnicodeScalarView(scalars))
   }
 }
 

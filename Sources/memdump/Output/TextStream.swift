@@ -1,6 +1,6 @@
 internal import Glibc
-internal import SystemPackage
 internal import Synchronization
+internal import SystemPackage
 
 /// Standard output or standard error.
 final class TextStream: Sendable {
