@@ -10,7 +10,7 @@ import Testing
 
   init() throws {
     scratch = try Scratch()
-    workload = try Workload("stamp", "pages=16384", "rate=max", "hot=16384")
+    workload = try Workload("stamp", "pages=4096", "rate=20000", "cold=100")
   }
 
   /// A dump that has one round, and at least two more to go: a stall takes three.
