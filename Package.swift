@@ -67,7 +67,9 @@ let package = Package(
     .testTarget(
       name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),
-    .testTarget(name: "ImagesTests", dependencies: ["Images", "Kernel"], swiftSettings: strict),
+    .testTarget(
+      name: "ImagesTests", dependencies: ["Images", "Kernel", "CCRIUImages"],
+      swiftSettings: strict),
     .testTarget(
       name: "PredumpTests",
       dependencies: ["Predump", "Images", "Kernel", "TestSupport", "workload"],

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -38,6 +39,7 @@ int clinux_fstat(int fd, struct clinux_stat *out) {
 }
 int clinux_fsync(int fd) { RESULT(fsync(fd)); }
 int clinux_ftruncate(int fd, uint64_t size) { RESULT(ftruncate(fd, (off_t)size)); }
+int clinux_memfd_create(const char *name) { RESULT(memfd_create(name, MFD_CLOEXEC)); }
 int64_t clinux_lseek(int fd, int64_t offset, int whence) { RESULT(lseek(fd, offset, whence)); }
 int clinux_mkdirat(int directory, const char *path, unsigned mode) {
   RESULT(mkdirat(directory, path, mode));

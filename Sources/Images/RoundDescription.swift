@@ -108,16 +108,27 @@ public struct VMARecord: Sendable, Equatable {
 
 /// The address space that a round saw: CRIU's `mm_entry`. All addresses in bytes.
 public struct AddressSpace: Sendable, Equatable {
+  /// First byte of the program text.
   public var codeStart: UInt64 = 0
+  /// Byte after the program text.
   public var codeEnd: UInt64 = 0
+  /// First byte of initialised data.
   public var dataStart: UInt64 = 0
+  /// Byte after initialised data.
   public var dataEnd: UInt64 = 0
+  /// Where the stack began.
   public var stackStart: UInt64 = 0
+  /// Where `brk` began.
   public var breakStart: UInt64 = 0
+  /// Where `brk` is.
   public var breakEnd: UInt64 = 0
+  /// First byte of the argument strings.
   public var argumentsStart: UInt64 = 0
+  /// Byte after the argument strings.
   public var argumentsEnd: UInt64 = 0
+  /// First byte of the environment strings.
   public var environmentStart: UInt64 = 0
+  /// Byte after the environment strings.
   public var environmentEnd: UInt64 = 0
   /// The auxiliary vector, as in `/proc/PID/auxv`.
   public var auxiliaryVector: [UInt64] = []
@@ -138,11 +149,17 @@ public enum RoundKind: UInt32, Sendable {
 
 /// What a round cost. Durations in microseconds, as CRIU's `stats-dump` has them.
 public struct RoundStatistics: Sendable, Equatable {
+  /// From the request to stop until everything stood still.
   public var freezingMicroseconds: UInt64 = 0
+  /// From the first stop until the process ran again.
   public var frozenMicroseconds: UInt64 = 0
+  /// Finding out which pages to store.
   public var scanMicroseconds: UInt64 = 0
+  /// Copying them out of the process.
   public var copyMicroseconds: UInt64 = 0
+  /// The whole round.
   public var wallMicroseconds: UInt64 = 0
+  /// Populated pages that the scan looked at.
   public var pagesScanned: UInt64 = 0
 
   /// All zero.

@@ -39,7 +39,9 @@ package struct Directory: ~Copyable, Sendable {
 
   /// Opens the existing file `name` for reading. A symbolic link is refused.
   package func openFile(_ name: String) throws(KernelError) -> OwnedDescriptor {
-    OwnedDescriptor(owning: try openNumber(name, flags: O_RDONLY | O_CLOEXEC | O_NOFOLLOW, mode: 0))
+    // O_NONBLOCK means nothing to a regular file; without it a FIFO would hold us here.
+    let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
+    return OwnedDescriptor(owning: try openNumber(name, flags: flags, mode: 0))
   }
 
   /// Creates the file `name` for reading and writing, mode 0600. It must not exist.

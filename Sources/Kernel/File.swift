@@ -14,6 +14,26 @@ package struct File: ~Copyable, Sendable {
     self.path = path
   }
 
+  /// Opens the existing file at `path` for reading; symbolic links are followed.
+  package static func open(_ path: String) throws(KernelError) -> File {
+    let readOnlyCloseOnExec: CInt = 0o2000000
+    let number = try invoke("open", on: path) {
+      clinux_openat(-100, path, readOnlyCloseOnExec, 0)
+    }
+    return File(OwnedDescriptor(owning: number), path: path)
+  }
+
+  /// A new file in memory, without a name in any directory (memfd_create(2)).
+  package static func anonymous(name: String) throws(KernelError) -> File {
+    let number = try invoke("memfd_create", on: name) { clinux_memfd_create(name) }
+    return File(OwnedDescriptor(owning: number), path: name)
+  }
+
+  /// Makes the file `byteCount` bytes long.
+  package func resize(to byteCount: UInt64) throws(KernelError) {
+    _ = try invoke("ftruncate", on: path) { clinux_ftruncate(descriptor.number, byteCount) }
+  }
+
   /// Reads up to `buffer.count` bytes at `offset`; fewer only at the end of the file.
   package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64)
     throws(KernelError) -> Int

@@ -69,10 +69,10 @@ package struct PagemapScanner: ~Copyable {
       } catch { throw .kernel(error) }
       for index in 0..<count {
         let region = vector[index]
-        let piece = PageRegion(
-          range: PageRange(start: region.start, end: region.end),
-          categories: PageCategories(rawValue: region.categories))
-        do throws(Failure) { try merger.add(piece, body) } catch { throw .body(error) }
+        merger.add(
+          PageRegion(
+            range: PageRange(start: region.start, end: region.end),
+            categories: PageCategories(rawValue: region.categories)))
       }
       // The end is where the walk stopped, which may lie before the last region's end.
       if walkEnd <= position { break }
@@ -134,66 +134,61 @@ package enum ScanFailure<Failure: Error>: Error {
 
 /// Merges what repeated calls report: categories of a page that is reported twice are united.
 ///
-/// Regions come in ascending order within one call; a resumed call may report pages again that
+/// One call reports in ascending order, each page once. The next call may report pages again that
 /// lie at or after the point of resumption, with the written bit already taken.
 package struct RegionMerger: Sendable {
-  private var pending: [PageRegion] = []
+  /// What the calls before reported beyond their end of walk. Mostly empty.
+  private var carried: [PageRegion] = []
+  /// What the current call reports.
+  private var current: [PageRegion] = []
 
   package init() {}
 
-  /// Takes a region of the current call. Adjoining regions of equal categories are joined.
-  package mutating func add<Failure: Error>(
-    _ region: PageRegion, _ body: (PageRegion) throws(Failure) -> Void
-  ) throws(Failure) {
-    guard let last = pending.last else {
-      pending.append(region)
-      return
-    }
-    if region.range.start >= last.range.end {
-      if region.range.start == last.range.end, region.categories == last.categories {
-        pending[pending.count - 1].range.end = region.range.end
-      } else {
-        pending.append(region)
-      }
-    } else {
-      pending = Self.union(pending, region)
-    }
-  }
+  /// Takes a region of the current call.
+  package mutating func add(_ region: PageRegion) { current.append(region) }
 
-  /// Hands over what lies before `position`, which no later call reports again.
+  /// Ends the current call, and hands over what lies before `position`, which no later call reports
+  /// again.
   package mutating func flush<Failure: Error>(
     before position: UInt64, _ body: (PageRegion) throws(Failure) -> Void
   ) throws(Failure) {
-    var kept: [PageRegion] = []
-    for region in pending {
-      if region.range.end <= position {
-        try body(region)
-      } else if region.range.start >= position {
-        kept.append(region)
-      } else {
-        var head = region
-        head.range.end = position
-        try body(head)
-        var tail = region
-        tail.range.start = position
-        kept.append(tail)
-      }
+    let regions = carried.isEmpty ? current : Self.union(carried, current)
+    carried.removeAll(keepingCapacity: true)
+    current.removeAll(keepingCapacity: true)
+    for region in regions {
+      var head = region
+      head.range.end = min(region.range.end, position)
+      if !head.range.isEmpty { try body(head) }
+      var tail = region
+      tail.range.start = max(region.range.start, position)
+      if !tail.range.isEmpty { carried.append(tail) }
     }
-    pending = kept
   }
 
-  private static func union(_ regions: [PageRegion], _ added: PageRegion) -> [PageRegion] {
-    var cuts = Set([added.range.start, added.range.end])
-    for region in regions { cuts.formUnion([region.range.start, region.range.end]) }
-    let points = cuts.sorted()
+  /// One pass over two ascending lists.
+  private static func union(_ left: [PageRegion], _ right: [PageRegion]) -> [PageRegion] {
     var result: [PageRegion] = []
-    for (start, end) in zip(points, points.dropFirst()) {
-      let piece = PageRange(start: start, end: end)
-      var categories: PageCategories?
-      for region in regions + [added] where !region.range.intersection(piece).isEmpty {
-        categories = (categories ?? []).union(region.categories)
+    var (leftIndex, rightIndex) = (0, 0)
+    var position: UInt64 = 0
+    while leftIndex < left.count || rightIndex < right.count {
+      let first = leftIndex < left.count ? left[leftIndex] : nil
+      let second = rightIndex < right.count ? right[rightIndex] : nil
+      // Each region's next uncovered page, and the nearest border behind the nearer one.
+      let starts = [first, second].compactMap { $0 }.map { max($0.range.start, position) }
+      let start = starts.min() ?? position
+      var piece = PageRegion(range: PageRange(start: start, end: .max), categories: [])
+      for region in [first, second].compactMap({ $0 }) {
+        if region.range.start <= start {
+          piece.categories.formUnion(region.categories)
+          piece.range.end = min(piece.range.end, region.range.end)
+        } else {
+          piece.range.end = min(piece.range.end, region.range.start)
+        }
       }
-      if let categories { result.append(PageRegion(range: piece, categories: categories)) }
+      result.append(piece)
+      position = piece.range.end
+      if let first, first.range.end <= position { leftIndex += 1 }
+      if let second, second.range.end <= position { rightIndex += 1 }
     }
     return result
   }

@@ -23,6 +23,7 @@ long clinux_pwrite(int fd, const void *buffer, size_t count, uint64_t offset);
 int clinux_fstat(int fd, struct clinux_stat *out);
 int clinux_fsync(int fd);
 int clinux_ftruncate(int fd, uint64_t size);
+int clinux_memfd_create(const char *name);
 int64_t clinux_lseek(int fd, int64_t offset, int whence);
 int clinux_mkdirat(int directory, const char *path, unsigned mode);
 int clinux_renameat2(int from_directory, const char *from, int to_directory, const char *to,

@@ -13,6 +13,7 @@ public struct Digest128: Sendable, Hashable, CustomStringConvertible {
     self.low = low
   }
 
+  /// 32 hexadecimal digits.
   public var description: String { Self.hex(high) + Self.hex(low) }
 
   private static func hex(_ value: UInt64) -> String {

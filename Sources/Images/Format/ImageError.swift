@@ -51,6 +51,8 @@ public enum DamageKind: String, Sendable, CaseIterable, Codable {
   case session
   /// A page of a lazy dump has no bytes in any image.
   case lazyPage = "lazy-page"
+  /// Memory that only the process itself may read: no image has it.
+  case unreadableMemory = "unreadable-memory"
   /// The images were asked for something out of order: a bug of the caller.
   case misuse
 }
@@ -89,6 +91,7 @@ public struct ImageError: Error, Sendable, Equatable, CustomStringConvertible {
     self.init(kind, file: file, "\(cause.call): \(cause.errno.description)", cause: cause)
   }
 
+  /// Where and what, in one line.
   public var description: String {
     var text = file
     if let byteOffset { text += " at byte \(byteOffset)" }

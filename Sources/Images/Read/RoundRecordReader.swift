@@ -21,7 +21,8 @@ struct RoundRecordReader: ~Copyable {
 
   /// Reads the record of the round in `directory`, and checks its seal first of all: what a sealed
   /// record says is what was written.
-  static func read(pid: Int32, in directory: borrowing Directory) throws(ImageError) -> RoundRecord {
+  static func read(pid: Int32, in directory: borrowing Directory) throws(ImageError) -> RoundRecord
+  {
     let name = ImageFormat.recordName(pid: pid)
     let magics = [ImageFormat.common, ImageFormat.roundRecord]
     var reader = RoundRecordReader(
@@ -120,7 +121,8 @@ struct RoundRecordReader: ~Copyable {
     guard result.vmas.count < Self.countLimit else {
       throw records.error(.limit, "more than \(Self.countLimit) VMAs")
     }
-    guard let kind = VMAKind(rawValue: vma.kind), let treatment = VMATreatment(rawValue: vma.treatment)
+    guard let kind = VMAKind(rawValue: vma.kind),
+      let treatment = VMATreatment(rawValue: vma.treatment)
     else {
       throw records.error(.value, address: vma.start, "a VMA of no known kind or treatment")
     }

@@ -42,7 +42,8 @@ final class UnpackArena {
         alloc: { data, count in
           guard let state = data?.assumingMemoryBound(to: State.self) else { return nil }
           let start = state.pointee.used
-          guard count <= state.pointee.limit - start else { return nil }
+          // A size over Int.max arrives as a negative one.
+          guard count >= 0, count <= state.pointee.limit - start else { return nil }
           state.pointee.used = min((start + count + 15) & ~15, state.pointee.limit)
           return state.pointee.base + start
         },

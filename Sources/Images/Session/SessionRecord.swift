@@ -74,7 +74,8 @@ public struct SessionRecord: Sendable, Equatable {
     var reader = try RecordReader.open(
       ImageFormat.sessionName, in: directory,
       magics: [ImageFormat.common, ImageFormat.sessionRecord])
-    guard try reader.advance(), let session = try reader.message(Memdump__Record.self).pointee.session
+    guard try reader.advance(),
+      let session = try reader.message(Memdump__Record.self).pointee.session
     else {
       throw reader.error(.record, "the record does not start with its session")
     }

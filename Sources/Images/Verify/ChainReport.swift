@@ -38,7 +38,9 @@ public struct ChainReport: Sendable, Equatable, Codable {
 
   /// How many findings of one kind there are.
   public struct Count: Sendable, Equatable, Codable {
+    /// What kind of thing was found.
     public var kind: DamageKind
+    /// How often.
     public var count: UInt64
   }
 

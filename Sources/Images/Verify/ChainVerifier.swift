@@ -37,15 +37,18 @@ public struct ChainVerifier {
       checkSession(session, chain)
       return report(log.damageCount == 0 ? .noImages : .damaged, session)
     }
-    let needsRecord = session != nil || anyHasRecord(chain)
+    let sessionNeedsRecords = chain.isSession && (session != nil || anyHasRecord(chain))
     for (level, name) in chain.rounds.enumerated() {
       log.round = name
+      // A directory of CRIU's may lie on top of rounds of ours, but not between or under them.
+      let needsRecord = sessionNeedsRecords || level > 0 && results[level - 1].record != nil
       checkRound(name, level: level, needsRecord: needsRecord, chain)
     }
     log.round = chain.rounds.last
     if let problem = chain.linkProblem { log.damage(problem) }
     checkParents(chain)
     checkTopInventory(chain)
+    noteUnreadable(chain)
     log.round = nil
     checkSession(session, chain)
     return report(verdict, session)
@@ -74,23 +77,37 @@ public struct ChainVerifier {
   private mutating func checkRound(
     _ name: String, level: Int, needsRecord: Bool, _ chain: borrowing ImageChain
   ) {
+    // A round that cannot be read at all still counts as one, for those on top of it.
+    var result = RoundVerifier.Result(round: ChainReport.Round(name: name))
     do throws(ImageError) {
       let directory = try chain.open(name)
       let verifier = RoundVerifier(name: name, isTop: level == 0, needsRecord: needsRecord)
-      results.append(try verifier.check(directory, log: &log))
-      let streams = try chain.streams(of: name)
-      let hasParent = level + 1 < chain.rounds.count
-      let parent = hasParent ? try chain.open(chain.rounds[level + 1]) : nil
-      for stream in streams {
-        do throws(ImageError) {
-          try ParentCoverage.check(stream, child: directory, parent: parent, log: &log)
-        } catch {
-          // A pagemap that cannot be read was noted with its own round.
-        }
-      }
+      result = try verifier.check(directory, log: &log)
+      try checkCoverage(level, directory, chain)
     } catch {
       log.damage(error)
-      results.append(RoundVerifier.Result(round: ChainReport.Round(name: name)))
+    }
+    results.append(result)
+  }
+
+  /// Whether every page that a round takes from its parent is there.
+  private mutating func checkCoverage(
+    _ level: Int, _ directory: borrowing Directory, _ chain: borrowing ImageChain
+  ) throws(ImageError) {
+    let older = level + 1 < chain.rounds.count ? chain.rounds[level + 1] : nil
+    var olderStreams: Set<ImageStream> = []
+    if let older { olderStreams = Set(try chain.streams(of: older)) }
+    for stream in try chain.streams(of: chain.rounds[level]) {
+      do throws(ImageError) {
+        if let older, olderStreams.contains(stream) {
+          try ParentCoverage.check(
+            stream, child: directory, parent: try chain.open(older), log: &log)
+        } else {
+          try ParentCoverage.checkWithoutParent(stream, child: directory, log: &log)
+        }
+      } catch {
+        // A pagemap that cannot be read was noted with its own round.
+      }
     }
   }
 
@@ -117,8 +134,8 @@ public struct ChainVerifier {
       }
       if record.index != older.index + 1 || !record.target.isSameProcess(as: older.target) {
         log.damage(
-          ImageError(.parentRecord, file: path, "the parent is not the round before, or of another "
-            + "process"))
+          ImageError(
+            .parentRecord, file: path, "the parent is not the round before, or of another process"))
       }
     }
   }
@@ -134,6 +151,18 @@ public struct ChainVerifier {
       ImageError(
         .inventory, file: chain.session.join(top.round.name),
         "an older round has compressed pages, but the version is \(inventory.version)"))
+  }
+
+  /// What the newest round could not store is not damage, but a restore lacks it.
+  private mutating func noteUnreadable(_ chain: borrowing ImageChain) {
+    guard let top = results.first, let record = top.record else { return }
+    log.round = top.round.name
+    for vma in record.vmas where vma.treatment == .unreadable {
+      log.notice(
+        ImageError(
+          .unreadableMemory, file: chain.session.join(top.round.name), address: vma.range.start,
+          "\(vma.range.byteCount) bytes of memory that nobody but the process may read"))
+    }
   }
 
   private mutating func readSession(_ chain: borrowing ImageChain) -> SessionRecord? {

@@ -5,20 +5,26 @@ internal import Kernel
 ///
 /// Done for each round against its next older one, this covers the whole chain.
 enum ParentCoverage {
-  /// Compares the pagemaps of `stream` in two rounds; without `parent`, nothing is covered.
+  /// Checks `stream` of a round whose parent does not have it: a shared memory object that is new,
+  /// or the oldest round.
+  static func checkWithoutParent(
+    _ stream: ImageStream, child: borrowing Directory, log: inout FindingLog
+  ) throws(ImageError) {
+    var children = try PagemapReader(stream.pagemapName, in: child)
+    while try children.advance() {
+      if children.entry.flags.contains(.parent) {
+        report(children, children.entry.range.start, &log)
+      }
+    }
+  }
+
+  /// Compares the pagemaps of `stream` in two rounds.
   static func check(
-    _ stream: ImageStream, child: borrowing Directory, parent: borrowing Directory?,
+    _ stream: ImageStream, child: borrowing Directory, parent: borrowing Directory,
     log: inout FindingLog
   ) throws(ImageError) {
     var children = try PagemapReader(stream.pagemapName, in: child)
-    guard var parents = try open(stream, in: parent) else {
-      while try children.advance() {
-        if children.entry.flags.contains(.parent) {
-          report(children, children.entry.range.start, &log)
-        }
-      }
-      return
-    }
+    var parents = try PagemapReader(stream.pagemapName, in: parent)
     var hasParent = try parents.advance()
     while try children.advance() {
       guard children.entry.flags.contains(.parent) else { continue }
@@ -34,27 +40,6 @@ enum ParentCoverage {
         }
         address = parents.entry.range.end
       }
-    }
-  }
-
-  private static func open(_ stream: ImageStream, in directory: borrowing Directory?)
-    throws(ImageError) -> PagemapReader?
-  {
-    // An object that is new in a round has no pagemap in its parent.
-    guard let names = try names(in: directory), names.contains(stream.pagemapName) else {
-      return nil
-    }
-    switch directory {
-    case .some(let directory): return try PagemapReader(stream.pagemapName, in: directory)
-    case .none: return nil
-    }
-  }
-
-  private static func names(in directory: borrowing Directory?) throws(ImageError) -> [String]? {
-    switch directory {
-    case .some(let directory):
-      return try onFile(directory.path) { () throws(KernelError) in try directory.names() }
-    case .none: return nil
     }
   }
 

@@ -40,10 +40,11 @@ struct RoundVerifier {
       referenced.insert(checked.pagesName)
       found[stream.pagemapName] = checked.pagemapDigest
       found[checked.pagesName] = checked.pagesDigest
-      result.round.pagesPresent += checked.pagesPresent
-      result.round.pagesZero += checked.pagesZero
-      result.round.pagesFromParent += checked.pagesFromParent
-      result.round.payloadBytes += checked.payloadBytes
+      // One stream cannot overflow a count, but thousands of made-up ones could.
+      result.round.pagesPresent &+= checked.pagesPresent
+      result.round.pagesZero &+= checked.pagesZero
+      result.round.pagesFromParent &+= checked.pagesFromParent
+      result.round.payloadBytes &+= checked.payloadBytes
       result.usesBlocks = result.usesBlocks || checked.usesBlocks
     }
     if let record = result.record {
@@ -155,7 +156,8 @@ struct RoundVerifier {
           "version \(inventory.version), compression \(inventory.compress) is not of CRIU 4.3"))
     } else if inventory.compress == 1 && inventory.version < ImageFormat.compressedVersion {
       log.damage(
-        ImageError(.inventory, file: path, "CRIU refuses compression in version \(inventory.version)"))
+        ImageError(
+          .inventory, file: path, "CRIU refuses compression in version \(inventory.version)"))
     } else if result.usesBlocks && inventory.version < ImageFormat.compressedVersion {
       log.damage(
         ImageError(

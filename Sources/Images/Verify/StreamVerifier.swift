@@ -91,8 +91,8 @@ struct StreamVerifier: ~Copyable {
       }
     } else {
       log.damage(
-        pagemap.error(.lazyPage, "\(pageCount) pages were left to a lazy restore: a restore of "
-          + "these images makes them zero"))
+        pagemap.error(
+          .lazyPage, "\(pageCount) pages were left to a lazy restore; a plain one makes them zero"))
     }
   }
 

@@ -93,12 +93,10 @@ struct PagemapStream: ~Copyable {
         .misuse, file: pagemap.path, address: segment.start,
         "runs must ascend, and the last one ended at \(hexAddress(end))")
     }
-    guard segment.flags == .parent || segment.flags.isStrictSubset(of: [.present, .lazy, .parent])
-      && segment.flags.contains(.present) && !segment.flags.contains(.parent)
-    else {
+    guard [.parent, .present, [.present, .lazy]].contains(segment.flags) else {
       throw ImageError(
         .misuse, file: pagemap.path, address: segment.start,
-        "a run is of the parent, or present and perhaps lazy; flags \(segment.flags.rawValue) are not")
+        "flags \(segment.flags.rawValue) are neither of the parent nor present and perhaps lazy")
     }
     end = segmentEnd
   }

@@ -50,10 +50,12 @@ struct RecordWriter: ~Copyable {
     // The copy is a local variable, so its address is stable for the calls below.
     var message = message
     let size = withUnsafeMutablePointer(to: &message) {
-      protobuf_c_message_get_packed_size(UnsafeRawPointer($0).assumingMemoryBound(to: ProtobufCMessage.self))
+      protobuf_c_message_get_packed_size(
+        UnsafeRawPointer($0).assumingMemoryBound(to: ProtobufCMessage.self))
     }
     guard let length = UInt32(exactly: size) else {
-      throw ImageError(.limit, file: path, "a record of \(size) bytes does not fit its length field")
+      throw ImageError(
+        .limit, file: path, "a record of \(size) bytes does not fit its length field")
     }
     try makeRoom(size + 4)
     put(length)

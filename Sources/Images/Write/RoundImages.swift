@@ -10,7 +10,8 @@ struct RoundImages {
   let parentVersion: UInt32
 
   /// Writes `inventory.img`.
-  func writeInventory(in directory: borrowing Directory, sync: Bool) throws(ImageError) -> FileDigest
+  func writeInventory(in directory: borrowing Directory, sync: Bool) throws(ImageError)
+    -> FileDigest
   {
     var writer = try RecordWriter(
       ImageFormat.inventoryName, in: directory, magics: [ImageFormat.inventory])
@@ -18,7 +19,8 @@ struct RoundImages {
     criu__inventory_entry__init(&entry)
     // CRIU wants version 3 on top if any directory of the chain has compressed pages.
     entry.img_version =
-      compression.isCompressed ? ImageFormat.compressedVersion : max(parentVersion, ImageFormat.plainVersion)
+      compression.isCompressed
+      ? ImageFormat.compressedVersion : max(parentVersion, ImageFormat.plainVersion)
     entry.has_fdinfo_per_id = 1
     entry.fdinfo_per_id = 1
     entry.has_ns_per_id = 1

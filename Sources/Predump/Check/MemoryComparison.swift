@@ -41,30 +41,29 @@ public struct MemoryComparison: Sendable, Equatable {
   public var isEqual: Bool { pagesDifferent == 0 && vmasDifferent == 0 }
 }
 
-/// Compares a chain with the process that it was taken from.
-public enum LiveComparison {
-  /// Freezes process `pid` for the time of the comparison, and compares every byte of its memory
-  /// with what the chain in `directory` composes to.
-  ///
-  /// - Throws: `PredumpError.images` if the chain cannot be read, `.unsuitableTarget` if the process
-  ///   is not the one that was dumped, and what freezing throws.
-  public static func run(directory: String, pid: Int32) throws(PredumpError) -> MemoryComparison {
-    throw .interrupted
+extension MemoryComparison {
+  /// Counts a difference, and keeps the first of its kind.
+  mutating func note(_ kind: Difference, at address: UInt64, pages: UInt64, _ message: String) {
+    if kind == .layout { vmasDifferent += 1 } else { pagesDifferent += pages }
+    if first.contains(where: { $0.kind == kind }) { return }
+    first.append(First(kind: kind, address: address, message: message))
+    first.sort { left, right in
+      let order = Difference.allCases
+      return (order.firstIndex(of: left.kind) ?? 0) < (order.firstIndex(of: right.kind) ?? 0)
+    }
   }
-}
 
-/// Builds the dumped address space anew in a scratch process.
-public enum ScratchRebuild {
-  /// Makes a process whose VMAs have the addresses and protections of the dumped one, fills it from
-  /// the chain in `directory`, reads it back, and compares. The scratch process never runs an
-  /// instruction of the dumped program, and is gone afterwards.
-  ///
-  /// - Parameter pid: also compares with this live process, which is frozen meanwhile.
-  /// - Throws: `PredumpError.images` if the chain cannot be read, `.kernel` if the scratch process
-  ///   cannot be built.
-  public static func run(directory: String, comparingWith pid: Int32?) throws(PredumpError)
-    -> MemoryComparison
-  {
-    throw .interrupted
+  /// Takes the findings of another comparison in.
+  mutating func merge(_ other: MemoryComparison) {
+    pagesCompared += other.pagesCompared
+    pagesDifferent += other.pagesDifferent
+    vmasCompared += other.vmasCompared
+    vmasDifferent += other.vmasDifferent
+    for finding in other.first where !first.contains(where: { $0.kind == finding.kind }) {
+      first.append(finding)
+    }
+    for range in other.unreadableRanges where !unreadableRanges.contains(range) {
+      unreadableRanges.append(range)
+    }
   }
 }

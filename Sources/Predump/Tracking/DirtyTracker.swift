@@ -118,15 +118,12 @@ struct DirtyTracker: ~Copyable {
     _ range: PageRange, isFrozen: Bool, previous: inout PopulatedSet.Cursor,
     _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {
-    // A VMA that lost its registration since has no trustworthy written bits at all.
-    let isTrusted: Bool
-    do throws(KernelError) {
-      isTrusted = isFrozen ? try scanner.isRegistered(range.start) : true
-    } catch { throw .kernel(error) }
     var cursor = previous
     try scanner.scan(range, filter: .populated, protect: !isFrozen) {
       (region) throws(Failure) in
-      if region.categories.contains(.written) || !isTrusted {
+      // Without a registration (lost since the last round) there are no trustworthy written bits.
+      let isTracked = region.categories.contains(.writeProtectAllowed)
+      if region.categories.contains(.written) || !isTracked {
         try store(region, body)
       } else if Self.holdsData(region) {
         try cursor.split(region.range) { (piece, isHeld) throws(Failure) in

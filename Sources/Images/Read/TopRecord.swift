@@ -1,0 +1,17 @@
+internal import Kernel
+
+extension ImageChain {
+  /// What the newest round says of itself.
+  ///
+  /// - Throws: `.missingFile` if there is no round, or none that memdump wrote; what is wrong with
+  ///   the record.
+  package func topRecord() throws(ImageError) -> RoundRecord {
+    guard let top = rounds.first else {
+      throw ImageError(.missingFile, file: session.path, "there are no rounds")
+    }
+    for stream in try streams(of: top) {
+      if case .process(let pid) = stream { return try RoundRecordReader.read(pid: pid, in: open(top)) }
+    }
+    throw ImageError(.missingFile, file: session.path, "round \(top) has no process's pagemap")
+  }
+}

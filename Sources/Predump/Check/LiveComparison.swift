@@ -1,0 +1,66 @@
+internal import Images
+internal import Kernel
+internal import SystemPackage
+internal import Tracee
+
+/// Compares a chain with the process that it was taken from.
+public enum LiveComparison {
+  private static let freezeTimeoutNanoseconds: UInt64 = 5_000_000_000
+
+  /// Freezes process `pid` for the time of the comparison, and compares every byte of its memory
+  /// with what the chain in `directory` composes to.
+  ///
+  /// - Throws: `PredumpError.images` if the chain cannot be read, `.unsuitableTarget` if the process
+  ///   is not the one that was dumped, and what freezing throws.
+  public static func run(directory: String, pid: Int32) throws(PredumpError) -> MemoryComparison {
+    do {
+      let chain = try ImageChain(directory)
+      let record = try chain.topRecord()
+      let process = try find(pid, dumpedAs: record.target)
+      let frozen = try FrozenProcess(
+        freezing: process, timeoutNanoseconds: freezeTimeoutNanoseconds)
+      var comparer = try MemoryComparer(process)
+      try comparer.compareLayout(
+        record.vmas.filter { $0.kind != .vsyscall }, without: nil)
+      try comparer.comparePages(chain, pid: record.pid, vmas: record.vmas)
+      for object in SharedObjects.list(record.vmas) { try comparer.compareObject(chain, object) }
+      _ = try frozen.thaw(leaving: .running)
+      return comparer.result
+    } catch { throw PredumpError(comparing: pid, error) }
+  }
+
+  private static func find(_ pid: Int32, dumpedAs target: TargetIdentity) throws(PredumpError)
+    -> TargetProcess
+  {
+    let process: TargetProcess
+    do throws(KernelError) { process = try TargetProcess(pid: pid) } catch {
+      throw .targetGone(pid: pid, how: .neverFound)
+    }
+    let identity = try TargetView(process).identity
+    if identity.startTicks != target.startTicks || identity.bootID != target.bootID {
+      throw .unsuitableTarget(
+        pid: pid, reason: "it is not the process that was dumped (\(target.command), "
+          + "then pid \(target.pid)): that one has ended")
+    }
+    do throws(KernelError) { return try TargetProcess(pid: pid) } catch {
+      throw .targetGone(pid: pid, how: .exited)
+    }
+  }
+}
+
+extension PredumpError {
+  /// Sorts what a comparison with process `pid` may throw.
+  init(comparing pid: Int32, _ error: any Error) {
+    switch error {
+    case let error as PredumpError: self = error
+    case let error as ImageError: self = .images(error)
+    case let error as TraceError: self = PredumpError(error)
+    case ScanFailure<KernelError>.kernel(let error), ScanFailure<KernelError>.body(let error):
+      self.init(comparing: pid, error)
+    case let error as KernelError where error.errno == .noSuchProcess:
+      self = .targetGone(pid: pid, how: .exited)
+    case let error as KernelError: self = .kernel(error)
+    default: self = .kernel(KernelError(call: "compare", subject: "\(error)", errno: .ioError))
+    }
+  }
+}
