@@ -56,6 +56,7 @@ let package = Package(
       dependencies: [
         "Predump", "Images", "Tracee", "Kernel",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "SystemPackage", package: "swift-system"),
       ], swiftSettings: strict),
 
     // Programs that the tests dump.

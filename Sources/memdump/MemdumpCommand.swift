@@ -1,22 +1,24 @@
-internal import Tracee
-internal import Foundation
-internal import Predump
+internal import ArgumentParser
 internal import Images
-@main enum Main { static func main() {
-  let a = CommandLine.arguments
-  do {
-  switch a[1] {
-  case "predump":
-    var o = PredumpOptions(pid: Int32(a[2])!, imagesDirectory: a[3])
-    if a.count > 4 { o.policy.targetDowntimeNanoseconds = UInt64(a[4])! * 1000 }
-    if a.count > 5 { o.leave = .stopped }
-    if a.count > 6 { o.compression = .none }
-    let s = try Predump.run(o) { print($0) }
-    print(s.outcome, s.wallNanoseconds / 1000)
-  case "check":
-    let r = ChainVerifier.verify(a[2]); print(r.verdict, r.findings)
-  case "live": print(try LiveComparison.run(directory: a[2], pid: Int32(a[3])!))
-  case "rebuild": print(try ScratchRebuild.run(directory: a[2], comparingWith: nil))
-  default: break }
-  } catch { print("ERR", error) }
-}}
+internal import Predump
+
+/// `memdump`: the root of the command line.
+@main struct MemdumpCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "memdump",
+    abstract: "Dump a running process's memory in rounds, and freeze it only for the last.",
+    discussion: """
+      Example:
+        memdump predump --pid 1234 --images-dir /var/tmp/dump
+        memdump restore-check /var/tmp/dump
+
+      Exit codes:
+      \(ExitStatus.table)
+      """,
+    version: "memdump \(Predump.version) (image records: version \(ChainContents.recordVersion))",
+    subcommands: [
+      PredumpCommand.self, RestoreCheckCommand.self, InspectCommand.self, CheckCommand.self,
+    ])
+
+  static func main() { Launcher.run(Array(CommandLine.arguments.dropFirst())) }
+}

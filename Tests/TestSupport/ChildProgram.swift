@@ -9,12 +9,26 @@ package final class ChildProgram: @unchecked Sendable {
   private var buffered = Data()
 
   /// Starts the program at `path`.
-  package init(_ path: String, _ arguments: [String]) throws {
+  ///
+  /// - Parameters:
+  ///   - errors: the file that gets its standard error; without it, it is the test's own.
+  ///   - lifetime: seconds after which it is killed, so that a test of a program that hangs fails.
+  package init(
+    _ path: String, _ arguments: [String], errors: URL? = nil, lifetime: Int? = nil
+  ) throws {
     process.executableURL = URL(fileURLWithPath: path)
     process.arguments = arguments
     process.standardInput = input
     process.standardOutput = output
+    if let errors {
+      try Data().write(to: errors)
+      process.standardError = try FileHandle(forWritingTo: errors)
+    }
     try process.run()
+    if let lifetime {
+      let deadline = DispatchTime.now() + .seconds(lifetime)
+      DispatchQueue.global().asyncAfter(deadline: deadline) { [weak self] in self?.end() }
+    }
   }
 
   deinit { end() }

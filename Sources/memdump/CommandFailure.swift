@@ -1,0 +1,59 @@
+internal import Images
+internal import Kernel
+internal import Predump
+internal import SystemPackage
+
+/// Why a command ends without success: its exit code, a stable word for scripts, a message.
+struct CommandFailure: Error {
+  let status: ExitStatus
+  let kind: String
+  let message: String
+
+  init(_ status: ExitStatus, kind: String, _ message: String) {
+    self.status = status
+    self.kind = kind
+    self.message = message
+  }
+
+  /// Explains an error of a dump or of a comparison.
+  init(_ error: PredumpError) {
+    let (status, kind) = Self.classify(error)
+    self.init(status, kind: kind, "\(error)")
+  }
+
+  /// Explains why images could not be read.
+  init(reading error: ImageError) {
+    let status: ExitStatus =
+      switch error.cause?.errno {
+      case .some(.permissionDenied), .some(.notPermitted): .notPermitted
+      default: error.kind == .missingFile ? .noImages : .damaged
+      }
+    self.init(status, kind: error.kind.rawValue, "\(error)")
+  }
+
+  private static func classify(_ error: PredumpError) -> (ExitStatus, String) {
+    switch error {
+    case .targetGone: (.targetGone, "target-gone")
+    case .unsuitableTarget: (.unsuitableTarget, "unsuitable-target")
+    case .permission: (.notPermitted, "permission")
+    case .unsupportedKernel: (.unsupportedKernel, "unsupported-kernel")
+    case .imagesDirectory: (.unusableDirectory, "images-directory")
+    case .outOfSpace: (.outOfSpace, "out-of-space")
+    case .images(let cause): (status(cause.cause?.errno), "images")
+    case .notConverged: (.notConverged, "not-converged")
+    case .interrupted: (.interrupted, "interrupted")
+    case .freeze: (.failure, "freeze")
+    case .kernel(let cause): (status(cause.errno), "kernel")
+    }
+  }
+
+  private static func status(_ errno: Errno?) -> ExitStatus {
+    switch errno {
+    case .some(.noSuchProcess): .targetGone
+    case .some(.permissionDenied), .some(.notPermitted): .notPermitted
+    case .some(.noSpace), .some(.diskQuotaExceeded): .outOfSpace
+    case .some(.readOnlyFileSystem): .unusableDirectory
+    default: .failure
+    }
+  }
+}

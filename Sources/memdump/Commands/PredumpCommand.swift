@@ -1,0 +1,93 @@
+internal import ArgumentParser
+internal import Images
+internal import Kernel
+internal import Predump
+
+/// `memdump predump`: dumps a process in rounds.
+struct PredumpCommand: Subcommand {
+  static let configuration = CommandConfiguration(
+    commandName: "predump",
+    abstract: "Dump a running process in rounds, and freeze it only for the last.",
+    usage: "memdump predump --pid N --images-dir DIR [options]",
+    discussion: """
+      Example:
+        memdump predump --pid 1234 --images-dir /var/tmp/dump --target-downtime 20ms
+      \(ExitStatus.line([
+        .success, .overBudget, .targetGone, .notPermitted, .unsupportedKernel, .notConverged,
+        .unsuitableTarget, .outOfSpace, .unusableDirectory, .usage, .interrupted, .terminated,
+      ]))
+      """)
+
+  @OptionGroup(title: "What and where to") var target: TargetOptions
+  @OptionGroup(title: "When to freeze") var convergence: ConvergenceOptions
+  @OptionGroup(title: "The freeze") var freeze: FreezeOptions
+  @OptionGroup(title: "Images") var images: ImageOptions
+  @OptionGroup(title: "Output") var talk: TalkOptions
+
+  mutating func validate() throws {
+    try talk.validate()
+    try freeze.validate()
+  }
+
+  func console() -> Console { talk.output.console }
+
+  func execute(_ console: Console) throws(CommandFailure) -> ExitStatus {
+    let cancellation = Cancellation()
+    let reporter = reporter(console)
+    let watch = SignalWatch(
+      cancellation, onFirst: { reporter.stopping() }, onSecond: { reporter.eraseProgress() })
+    do throws(KernelError) { try watch.start() } catch {
+      throw CommandFailure(PredumpError.kernel(error))
+    }
+    do throws(PredumpError) {
+      let summary = try Predump.run(
+        options, cancellation: cancellation, onEvent: { event in reporter.handle(event) })
+      reporter.finish(summary)
+      return summary.outcome == .completeOverBudget ? .overBudget : .success
+    } catch {
+      reporter.eraseProgress()
+      throw explain(error, reporter.completeRounds, watch.status)
+    }
+  }
+
+  private var options: PredumpOptions {
+    var options = PredumpOptions(pid: target.pid, imagesDirectory: target.imagesDirectory)
+    convergence.apply(to: &options)
+    freeze.apply(to: &options)
+    images.apply(to: &options)
+    return options
+  }
+
+  private func reporter(_ console: Console) -> any PredumpReporter {
+    console.isJSON
+      ? JSONReporter(console, isVerbose: talk.verbose, directory: target.imagesDirectory)
+      : HumanReporter(
+        console, talk: talk, directory: target.imagesDirectory,
+        targetDowntimeNanoseconds: convergence.targetDowntime.nanoseconds)
+  }
+
+  /// Says what became of the rounds, which the error itself does not know.
+  private func explain(_ error: PredumpError, _ rounds: Int, _ interrupted: ExitStatus)
+    -> CommandFailure
+  {
+    let kept =
+      rounds == 0
+      ? "no round was complete: nothing is kept"
+      : "\(Units.count(UInt64(rounds), "complete round")) kept in \(target.imagesDirectory)"
+    switch error {
+    case .interrupted:
+      return CommandFailure(
+        interrupted, kind: "interrupted",
+        "interrupted: process \(target.pid) runs on untracked, \(kept)")
+    case .notConverged(let reason, let rounds):
+      return CommandFailure(
+        .notConverged, kind: "not-converged",
+        "not converged after \(Units.count(UInt64(rounds), "round")): \(reason); \(kept). Raise "
+          + "--target-downtime, or let --on-stall final take the longer freeze")
+    default:
+      let failure = CommandFailure(error)
+      guard rounds > 0 else { return failure }
+      return CommandFailure(failure.status, kind: failure.kind, "\(failure.message); \(kept)")
+    }
+  }
+}

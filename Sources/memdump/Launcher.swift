@@ -1,0 +1,61 @@
+internal import ArgumentParser
+internal import Glibc
+internal import Predump
+
+/// Runs one command line from its arguments to the exit code.
+enum Launcher {
+  /// Never returns.
+  static func run(_ arguments: [String]) -> Never {
+    // A reader that has seen enough is no error: writes fail with EPIPE, which is heeded.
+    signal(SIGPIPE, SIG_IGN)
+    exit(status(arguments).rawValue)
+  }
+
+  private static func status(_ arguments: [String]) -> ExitStatus {
+    do {
+      let parsed = try MemdumpCommand.parseAsRoot(arguments)
+      if let command = parsed as? any Subcommand { return run(command) }
+      var other = parsed
+      try other.run()
+      return .success
+    } catch {
+      return report(error, arguments)
+    }
+  }
+
+  private static func run(_ command: any Subcommand) -> ExitStatus {
+    let console = command.console()
+    var status: ExitStatus
+    do throws(CommandFailure) {
+      status = try command.execute(console)
+    } catch {
+      console.report(error)
+      status = error.status
+    }
+    if let problem = console.out.problem, status == .success {
+      console.report(
+        CommandFailure(.failure, kind: "output", "cannot write to standard output: \(problem)"))
+      status = .failure
+    }
+    return status
+  }
+
+  /// Help and version are thrown, as wrong arguments are.
+  private static func report(_ error: any Error, _ arguments: [String]) -> ExitStatus {
+    let isJSON = arguments.prefix { $0 != "--" }.contains("--json")
+    let console = Console(isJSON: isJSON, color: .auto)
+    if MemdumpCommand.exitCode(for: error).isSuccess {
+      console.out.write(MemdumpCommand.fullMessage(for: error) + "\n")
+      return .success
+    }
+    let names = MemdumpCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
+    let first = arguments.first ?? ""
+    var message = MemdumpCommand.message(for: error)
+    if !first.isEmpty && !first.hasPrefix("-") && !names.contains(first) {
+      message = "there is no command '\(first)', only: \(names.joined(separator: ", "))"
+    }
+    console.report(CommandFailure(.usage, kind: "usage", message))
+    console.err.write("Try 'memdump\(names.contains(first) ? " \(first)" : "") --help'.\n")
+    return .usage
+  }
+}

@@ -1,0 +1,13 @@
+internal import ArgumentParser
+
+/// How results look.
+struct OutputOptions: ParsableArguments {
+  @Flag(help: "Print JSON on stdout, an object a line.")
+  var json = false
+
+  @Option(help: ArgumentHelp("Colours: auto, always or never.", valueName: "when"))
+  var color = ColorChoice.auto
+
+  /// The console that these options ask for.
+  var console: Console { Console(isJSON: json, color: color) }
+}

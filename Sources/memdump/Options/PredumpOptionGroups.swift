@@ -1,0 +1,182 @@
+internal import ArgumentParser
+internal import Images
+internal import Kernel
+internal import Predump
+internal import Tracee
+
+/// What is dumped, and where to.
+struct TargetOptions: ParsableArguments {
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("The process to dump.", valueName: "n"),
+    transform: WholeNumber.parser(1...Int32.max))
+  var pid: Int32
+
+  @Option(
+    name: .customLong("images-dir"),
+    help: ArgumentHelp("Where the images go: a new or an empty directory.", valueName: "dir"))
+  var imagesDirectory: String
+
+  func validate() throws {
+    guard !imagesDirectory.isEmpty else {
+      throw ValidationError("--images-dir is empty; name a new or an empty directory")
+    }
+  }
+}
+
+/// When to stop going round.
+struct ConvergenceOptions: ParsableArguments {
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("The freeze that is acceptable (default: 50ms).", valueName: "time"),
+    transform: DurationValue.parser(1_000...60_000_000_000))
+  var targetDowntime = DurationValue(nanoseconds: 50_000_000)
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Live rounds at most (default: 12).", valueName: "n"),
+    transform: WholeNumber.parser(1...1000))
+  var maxRounds = 12
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Time for the live rounds (default: 10m).", valueName: "time"),
+    transform: DurationValue.parser(1_000_000...86_400_000_000_000))
+  var maxTime = DurationValue(nanoseconds: 600_000_000_000)
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "So few dirty pages are worth no other round (default: 64).", valueName: "n"),
+    transform: WholeNumber.parser(0...1_000_000_000))
+  var thresholdPages: UInt64 = 64
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "What a round must shrink the dirty set by; less twice is a stall (default: 10).",
+      valueName: "percent"),
+    transform: WholeNumber.parser(0...100))
+  var minShrink: UInt64 = 10
+
+  @Option(
+    help: ArgumentHelp(
+      "Then freeze all the same, or give up: final or abort (default: final).",
+      valueName: "action"),
+    transform: Choice.parser(StallAction.self))
+  var onStall = StallAction.final
+
+  func apply(to options: inout PredumpOptions) {
+    options.policy.targetDowntimeNanoseconds = targetDowntime.nanoseconds
+    options.policy.maxRounds = maxRounds
+    options.policy.maxTimeNanoseconds = maxTime.nanoseconds
+    options.policy.thresholdPages = thresholdPages
+    options.policy.minShrinkPercent = minShrink
+    options.policy.onStall = onStall
+  }
+}
+
+/// How the last round goes.
+struct FreezeOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The process afterwards: running, stopped or killed (default: running).",
+      valueName: "state"),
+    transform: Choice.parser(LeaveState.self))
+  var leave = LeaveState.running
+
+  @Flag(help: "No final round: the images are not restorable yet.")
+  var noFinal = false
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("How long stopping all threads may take (default: 2s).", valueName: "time"),
+    transform: DurationValue.parser(1_000_000...600_000_000_000))
+  var freezeTimeout = DurationValue(nanoseconds: 2_000_000_000)
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Memory to copy to during the freeze (default: 512MiB).", valueName: "size"),
+    transform: SizeValue.parser(1 << 20...1 << 40, multipleOf: 4096))
+  var freezeMemory = SizeValue(bytes: 512 << 20)
+
+  func validate() throws {
+    if noFinal && leave != .running {
+      throw ValidationError(
+        "--no-final never freezes the process: it cannot be left \(leave.rawValue)")
+    }
+  }
+
+  func apply(to options: inout PredumpOptions) {
+    options.leave = leave
+    options.takesFinalRound = !noFinal
+    options.freezeTimeoutNanoseconds = freezeTimeout.nanoseconds
+    options.freezeMemoryBytes = freezeMemory.bytes
+  }
+}
+
+/// How pages are stored.
+struct ImageOptions: ParsableArguments {
+  /// The formats by name.
+  enum Format: String, ExpressibleByArgument, CaseIterable { case lz4, none }
+
+  @Option(
+    help: ArgumentHelp(
+      "lz4 (CRIU 4.3 or later reads it) or none (any CRIU).", valueName: "format"))
+  var compress = Format.lz4
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Block of 4KiB to 4MiB (default: 256KiB).", valueName: "size"),
+    transform: SizeValue.parser(4096...4 << 20, multipleOf: 4096))
+  var compressBlock = SizeValue(bytes: 256 << 10)
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("LZ4: more is faster and larger (default: 1).", valueName: "n"),
+    transform: WholeNumber.parser(1...65537))
+  var compressAcceleration = 1
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Compressing threads (default: one a processor).", valueName: "n"),
+    transform: WholeNumber.parser(1...256))
+  var threads: Int?
+
+  @Flag(help: "Do not wait for the disk; a power cut may lose images.")
+  var noSync = false
+
+  func apply(to options: inout PredumpOptions) {
+    options.compression =
+      switch compress {
+      case .none: .none
+      case .lz4:
+        .lz4(
+          pagesPerBlock: Int(compressBlock.bytes / 4096), acceleration: compressAcceleration)
+      }
+    options.encoders = threads ?? min(256, Processors.allowedCount)
+    options.sync = !noSync
+  }
+}
+
+/// What is said during a dump.
+struct TalkOptions: ParsableArguments {
+  /// What to show within a round.
+  enum Progress: String, ExpressibleByArgument, CaseIterable { case auto, plain, none }
+
+  @OptionGroup var output: OutputOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "Within a round: auto (a bar on a terminal), plain (lines) or none.", valueName: "kind"))
+  var progress = Progress.auto
+
+  @Flag(name: .shortAndLong, help: "Errors only.")
+  var quiet = false
+
+  @Flag(name: .shortAndLong, help: "Say more; with --json, progress events too.")
+  var verbose = false
+
+  func validate() throws {
+    if quiet && verbose { throw ValidationError("--quiet and --verbose contradict each other") }
+  }
+}

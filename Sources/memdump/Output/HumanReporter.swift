@@ -1,0 +1,168 @@
+internal import Images
+internal import Kernel
+internal import Predump
+internal import Synchronization
+
+/// Tells people what happens during a dump: a line per round, and a bar within long ones.
+final class HumanReporter: PredumpReporter {
+  private struct State {
+    var target: TargetIdentity?
+    var rounds = 0
+    /// Tenths of the current round that plain progress told of.
+    var tenths: UInt64 = 0
+  }
+
+  private let console: Console
+  private let talk: TalkSettings
+  private let directory: String
+  private let targetDowntimeNanoseconds: UInt64
+  private let progress: ProgressLine
+  private let state = Mutex(State())
+
+  /// The options of `TalkOptions` that matter here, as plain values.
+  private struct TalkSettings: Sendable {
+    let isQuiet: Bool
+    let isVerbose: Bool
+    let showsBar: Bool
+    let showsLines: Bool
+  }
+
+  init(
+    _ console: Console, talk: TalkOptions, directory: String, targetDowntimeNanoseconds: UInt64
+  ) {
+    self.console = console
+    let isAuto = talk.progress == .auto && !talk.quiet
+    self.talk = TalkSettings(
+      isQuiet: talk.quiet, isVerbose: talk.verbose,
+      showsBar: isAuto && console.err.isTerminal && Environment.isSmartTerminal,
+      showsLines: talk.progress == .plain && !talk.quiet)
+    self.directory = directory
+    self.targetDowntimeNanoseconds = targetDowntimeNanoseconds
+    progress = ProgressLine(on: console.err)
+  }
+
+  var completeRounds: Int { state.withLock { $0.rounds } }
+
+  func handle(_ event: PredumpEvent) {
+    switch event {
+    case .attached(let report): attached(report)
+    case .progress(let report): showProgress(report)
+    case .roundFinished(let report): roundFinished(report)
+    case .freezePredicted(let report): predicted(report)
+    case .thawed(let report): thawed(report)
+    case .warning(let text):
+      progress.erase()
+      if !talk.isQuiet { console.warn(text) }
+    }
+  }
+
+  func stopping() {
+    progress.erase()
+    if !talk.isQuiet {
+      console.err.write("memdump: stopping at the next safe point; again to stop at once\n")
+    }
+  }
+
+  func eraseProgress() { progress.erase() }
+
+  func finish(_ summary: PredumpSummary) {
+    let target = state.withLock { $0.target }
+    let bytesIn = summary.rounds.reduce(0) { $0 + $1.bytesIn }
+    let bytesOut = summary.rounds.reduce(0) { $0 + $1.totals.payloadBytes }
+    let rounds = Units.count(UInt64(summary.rounds.count), "round")
+    let who = target.map { "\($0.command) (\($0.pid))" } ?? "the process"
+    say(
+      "Dumped \(who) in \(Units.duration(summary.wallNanoseconds)): \(rounds), "
+        + "\(Units.bytes(bytesIn)) of memory in \(Units.bytes(bytesOut)) of images in \(directory)")
+    switch summary.outcome {
+    case .preDumpOnly:
+      say("No final round was asked for: the images are not restorable yet.")
+    case .completeOverBudget:
+      say(
+        console.outStyle.yellow("Complete, but the freeze was longer than asked for.")
+          + " Check the images: memdump restore-check \(directory)")
+    default:
+      say(
+        console.outStyle.green("Complete.")
+          + " Check the images: memdump restore-check \(directory)")
+    }
+  }
+
+  private func attached(_ report: AttachReport) {
+    state.withLock { $0.target = report.target }
+    say(
+      "Tracking \(report.target.command) (\(report.target.pid)): "
+        + "\(Units.bytes(report.residentBytes)) resident")
+    if talk.isVerbose {
+      say(
+        "  \(Units.count(UInt64(report.vmaCount), "VMA")); one thread stood still for "
+          + "\(Units.duration(report.stoppedNanoseconds)) to attach")
+    }
+    say(console.outStyle.bold(RoundLine.head))
+  }
+
+  private func roundFinished(_ report: RoundReport) {
+    state.withLock {
+      $0.rounds += 1
+      $0.tenths = 0
+    }
+    say(RoundLine.text(report))
+    guard talk.isVerbose else { return }
+    say(
+      "       \(Units.duration(report.wallNanoseconds)), of that "
+        + "\(Units.duration(report.copyNanoseconds)) reading; "
+        + "\(Units.count(report.pendingPages, "page")) written meanwhile")
+  }
+
+  private func predicted(_ report: FreezePrediction) {
+    switch report.verdict {
+    case .converged(.fewPages): say("Converged: few pages are left.")
+    case .converged(.withinTargetDowntime):
+      say("Converged: the freeze should take no longer than asked for.")
+    case .stalled(let reason):
+      progress.erase()
+      if !talk.isQuiet {
+        console.warn(
+          "not converged: \(reason). Freezing all the same (--on-stall final); a higher "
+            + "--target-downtime would be met earlier")
+      }
+    case .nextRound: break
+    }
+    say(
+      "Freeze: predicted \(Units.duration(report.nanoseconds)) "
+        + "for \(Units.count(report.pages, "page"))")
+  }
+
+  private func thawed(_ report: FreezeReport) {
+    let isLong = report.frozenNanoseconds > targetDowntimeNanoseconds
+    let frozen = Units.duration(report.frozenNanoseconds)
+    say(
+      "Freeze: took \(isLong ? console.outStyle.yellow(frozen) : console.outStyle.green(frozen)) "
+        + "for \(Units.count(report.pages, "page")): "
+        + "\(Units.duration(report.freezingNanoseconds)) to stop "
+        + "\(Units.count(UInt64(report.threadCount), "thread")), "
+        + "\(Units.duration(report.copyNanoseconds)) to find and copy pages")
+  }
+
+  private func showProgress(_ report: RoundProgress) {
+    // The expected number is an estimate: what is done counts as expected.
+    let total = max(report.pagesExpected, report.pagesDone)
+    let text = "\(Units.pages(report.pagesDone)) of \(Units.pages(total))"
+    if talk.showsBar {
+      let bar = ProgressLine.bar(report.pagesDone, of: total, width: 24)
+      progress.show("round \(report.round) \(bar) \(text)")
+    } else if talk.showsLines {
+      let tenths = total == 0 ? 0 : report.pagesDone * 10 / total
+      let isNew = state.withLock { state in
+        defer { state.tenths = max(tenths, state.tenths) }
+        return tenths > state.tenths
+      }
+      if isNew { console.err.write("round \(report.round): \(text)\n") }
+    }
+  }
+
+  private func say(_ line: String) {
+    progress.erase()
+    if !talk.isQuiet { console.print(line) }
+  }
+}
