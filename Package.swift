@@ -61,9 +61,10 @@ let package = Package(
 
     // Programs that the tests dump.
     .executableTarget(name: "workload", path: "Tests/Workloads", cSettings: strictC),
+    .target(name: "CTestSupport", path: "Tests/CTestSupport", cSettings: strictC),
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
-      name: "KernelTests", dependencies: ["Kernel", "TestSupport"], swiftSettings: strict),
+      name: "KernelTests", dependencies: ["Kernel", "TestSupport", "workload"], swiftSettings: strict),
     .testTarget(
       name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),
@@ -72,7 +73,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "PredumpTests",
-      dependencies: ["Predump", "Images", "Kernel", "TestSupport", "workload"],
+      dependencies: [
+        "Predump", "Images", "Kernel", "TestSupport", "CTestSupport", "workload",
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "CommandTests", dependencies: ["memdump", "TestSupport", "workload"],

@@ -32,6 +32,11 @@ int clinux_pidfd_exited(int pidfd) {
   return ready < 0 ? -errno : ready;
 }
 
+int clinux_compare_memory(int pid, int other_pid) {
+  int compare_vm = 1;  // KCMP_VM
+  return checked(syscall(SYS_kcmp, pid, other_pid, compare_vm, 0, 0));
+}
+
 static uint64_t clock_ns(clockid_t clock) {
   struct timespec now;
   clock_gettime(clock, &now);
@@ -53,6 +58,17 @@ int clinux_map_anonymous(size_t byte_count, void **out) {
   return 0;
 }
 int clinux_unmap(void *address, size_t byte_count) { return checked(munmap(address, byte_count)); }
+int clinux_move_mapping(void *from, size_t byte_count, void *to) {
+  void *moved = mremap(from, byte_count, byte_count, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+  return moved == MAP_FAILED ? -errno : 0;
+}
+int clinux_reserve_at(void *address, size_t byte_count) {
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+  return mmap(address, byte_count, PROT_NONE, flags, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+int clinux_mprotect(void *address, size_t byte_count, int protection) {
+  return checked(mprotect(address, byte_count, protection));
+}
 int clinux_madvise(void *address, size_t byte_count, int advice) {
   return checked(madvise(address, byte_count, advice));
 }

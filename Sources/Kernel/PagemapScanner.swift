@@ -4,19 +4,24 @@ internal import SystemPackage
 /// `ioctl(PAGEMAP_SCAN)` on a process's page tables (Linux 6.7, admin-guide/mm/pagemap.rst).
 package struct PagemapScanner: ~Copyable {
   /// Regions asked for in one call. 1,024 to 16,384 were measured to cost the same.
-  private static let vectorCount = 4096
+  package static let defaultVectorCount = 4096
 
   private let pagemap: File
   /// Storage of the kernel's answer. Owned here, so it lives as long as any call that fills it.
   private let vector: UnsafeMutablePointer<clinux_page_region>
+  private let vectorCount: Int
 
   /// Scans through an open `/proc/PID/pagemap`.
-  package init(pagemap: consuming File) {
+  ///
+  /// - Parameter vectorCount: regions asked for in one call; at least 1.
+  package init(pagemap: consuming File, vectorCount: Int = defaultVectorCount) {
+    precondition(vectorCount > 0)
     self.pagemap = pagemap
-    vector = .allocate(capacity: Self.vectorCount)
+    self.vectorCount = vectorCount
+    vector = .allocate(capacity: vectorCount)
     // Written once now: a fault while the kernel copies its answer out would lose the answer, and
     // with it the pages that the call has protected already.
-    vector.initialize(repeating: clinux_page_region(), count: Self.vectorCount)
+    vector.initialize(repeating: clinux_page_region(), count: vectorCount)
   }
 
   deinit { vector.deallocate() }
@@ -111,7 +116,7 @@ package struct PagemapScanner: ~Copyable {
     argument.start = range.start
     argument.end = range.end
     argument.vec = UInt64(UInt(bitPattern: vector))
-    argument.vec_len = UInt64(Self.vectorCount)
+    argument.vec_len = UInt64(vectorCount)
     argument.category_mask = filter.required.union(filter.forbidden).rawValue
     argument.category_inverted = filter.forbidden.rawValue
     argument.category_anyof_mask = filter.anyOf.rawValue

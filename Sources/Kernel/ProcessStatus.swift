@@ -15,6 +15,8 @@ package struct ProcessStatus: Sendable {
 
   /// The command name.
   package var name: String { fields["Name"] ?? "?" }
+  /// The process that this thread belongs to.
+  package var threadGroup: Int32 { Int32(fields["Tgid"] ?? "") ?? 0 }
   /// Who traces it; 0 if nobody.
   package var tracer: Int32 { Int32(fields["TracerPid"] ?? "") ?? 0 }
   /// Its real, effective, saved and file-system user ids.

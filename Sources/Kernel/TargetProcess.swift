@@ -50,6 +50,14 @@ package struct TargetProcess: ~Copyable, Sendable {
     return OwnedDescriptor(owning: copy)
   }
 
+  /// Whether process `other` runs in this process's address space, as a vfork child does until it
+  /// calls execve.
+  ///
+  /// - Throws: `KernelError` with ENOSYS where kcmp(2) is not built in (CONFIG_KCMP).
+  package func sharesMemory(with other: Int32) throws(KernelError) -> Bool {
+    try invoke("kcmp", on: "pids \(pid) and \(other)") { clinux_compare_memory(pid, other) } == 0
+  }
+
   /// The whole of `/proc/PID/name`.
   package func read(_ name: String) throws(KernelError) -> [UInt8] {
     try Self.read(name, in: procDirectory)

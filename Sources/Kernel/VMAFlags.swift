@@ -19,12 +19,13 @@ package struct VMAFlags: OptionSet, Sendable, Hashable {
   package static let mergeable = VMAFlags(rawValue: 1 << 13)
   package static let userfaultMissing = VMAFlags(rawValue: 1 << 14)
   package static let userfaultProtect = VMAFlags(rawValue: 1 << 15)
+  package static let userfaultMinor = VMAFlags(rawValue: 1 << 16)
 
   private static let letters: [String: VMAFlags] = [
     "gd": .growsDown, "pf": .pureFrameNumbers, "lo": .locked, "io": .deviceMemory,
     "sr": .sequentialRead, "rr": .randomRead, "dc": .dontFork, "nr": .noReserve, "ht": .hugetlb,
     "wf": .wipeOnFork, "dd": .dontDump, "hg": .hugePages, "nh": .noHugePages, "mg": .mergeable,
-    "um": .userfaultMissing, "uw": .userfaultProtect,
+    "um": .userfaultMissing, "uw": .userfaultProtect, "ui": .userfaultMinor,
   ]
 
   /// Parses all of `/proc/PID/smaps`: the flags of each VMA by its start and end.

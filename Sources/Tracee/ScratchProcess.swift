@@ -10,6 +10,7 @@ package struct ScratchProcess: ~Copyable {
   private static let mmapNumber: UInt64 = 9
   private static let mprotectNumber: UInt64 = 10
   private static let munmapNumber: UInt64 = 11
+  private static let rseqNumber: UInt64 = 334
   /// End of the user half of a 48-bit address space (bytes).
   private static let addressLimit: UInt64 = 0x7fff_ffff_f000
   /// Lowest address that may be mapped by default (vm.mmap_min_addr).
@@ -51,6 +52,7 @@ package struct ScratchProcess: ~Copyable {
       child, at: gadgets.systemCall, Self.mmapNumber,
       [page.start, pageBytes, 5, UInt64(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED), .max, 0])
     try Self.plantInstruction(memory, at: page.start)
+    try Self.endRestartableSequences(child, at: page.start)
     _ = try Self.call(child, at: page.start, Self.munmapNumber, [0, page.start])
     _ = try Self.call(
       child, at: page.start, Self.munmapNumber, [page.end, Self.addressLimit - page.end])
@@ -86,6 +88,20 @@ package struct ScratchProcess: ~Copyable {
     _ = try Self.call(
       pid, at: ownRange.start, Self.mprotectNumber,
       [range.start, range.byteCount, UInt64(protection)])
+  }
+
+  /// The kernel writes to the thread's rseq area on the way out of every stop; the area is about to
+  /// be unmapped.
+  private static func endRestartableSequences(_ pid: Int32, at address: UInt64) throws(TraceError) {
+    var configuration = clinux_rseq_configuration()
+    guard clinux_ptrace_get_rseq(pid, &configuration) >= 0, configuration.area != 0 else { return }
+    let unregister: UInt64 = 1  // RSEQ_FLAG_UNREGISTER
+    _ = try call(
+      pid, at: address, rseqNumber,
+      [
+        configuration.area, UInt64(configuration.byte_count), unregister,
+        UInt64(configuration.signature),
+      ])
   }
 
   private static func plantInstruction(_ memory: borrowing ProcessMemory, at address: UInt64)
@@ -133,13 +149,18 @@ package struct ScratchProcess: ~Copyable {
       if result >= 0 { result = clinux_ptrace_syscall(pid, 0) }
       var status: CInt = 0
       if result >= 0 { result = clinux_wait(pid, &status) }
-      guard result >= 0, status & 0xff == 0x7f else { throw .gone(pid: pid) }
+      // Any other stop than a system call's is a signal: the child cannot go on.
+      guard result >= 0, status & 0xff == 0x7f, status >> 8 == SIGTRAP else {
+        throw .gone(pid: pid)
+      }
     }
     result = clinux_ptrace_get_registers(pid, &registers)
     guard result >= 0 else { throw .gone(pid: pid) }
     let value = Int64(bitPattern: registers.rax)
     if value < 0, value > -4096 {
-      let names = [mmapNumber: "mmap", mprotectNumber: "mprotect", munmapNumber: "munmap"]
+      let names = [
+        rseqNumber: "rseq", mmapNumber: "mmap", mprotectNumber: "mprotect", munmapNumber: "munmap",
+      ]
       throw .kernel(
         KernelError(
           call: names[number] ?? "syscall", subject: "scratch process at \(hexAddress(arguments[0]))",

@@ -1,11 +1,13 @@
-// Modes whose process, not its memory, is the difficulty: `execer`, `exiter`, `leaderless`, `idle`
-// and `zombie`.
+// Modes whose process, not its memory, is the difficulty: `execer`, `exiter`, `leaderless`, `idle`,
+// `zombie` and `vfork`.
 #include "workload.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -114,5 +116,20 @@ int run_zombie(const struct options *options) {
   if (waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT)) die("waitid");
   say("ready pid=%d zombie=%d", getpid(), child);
   wait_for_stdin_to_close();
+  return 0;
+}
+
+int run_vfork(const struct options *options) {
+  options_allow(options, (const char *const[]){NULL});
+  pid_t parent = getpid();
+  pid_t child = vfork();
+  if (child < 0) die("vfork");
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // In the parent's memory, while the parent waits in vfork.
+    say("ready pid=%d child=%d", parent, getpid());
+    wait_for_stdin_to_close();
+    _exit(0);
+  }
   return 0;
 }

@@ -25,6 +25,7 @@
 // leaderless  bytes=64M                       The thread-group leader has ended, others live.
 // idle        pages=16                        arena=0x pages=N. Touched memory, sleeping.
 // zombie                                      zombie=PID, a child that exited and is not reaped.
+// vfork                                       child=PID, a vfork child that shares the memory of pid.
 // uffd        pages=64                        arena=0x pages=N uffd=FD. Registered with a
 //                                             userfaultfd of its own (MISSING|WP).
 // seccomp                                     counter=0x. userfaultfd(2) kills it. `report` -> count=N
@@ -55,7 +56,7 @@ static const struct {
     {"execer", run_execer}, {"exiter", run_exiter},   {"leaderless", run_leaderless},
     {"idle", run_idle},     {"zombie", run_zombie},   {"uffd", run_uffd},
     {"seccomp", run_seccomp}, {"traced", run_traced}, {"elf32", run_elf32},
-    {"pinned", run_pinned},
+    {"pinned", run_pinned}, {"vfork", run_vfork},
 };
 
 int main(int argc, char **argv) {

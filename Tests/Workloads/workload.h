@@ -70,6 +70,7 @@ int run_exiter(const struct options *options);
 int run_leaderless(const struct options *options);
 int run_idle(const struct options *options);
 int run_zombie(const struct options *options);
+int run_vfork(const struct options *options);
 int run_uffd(const struct options *options);
 int run_seccomp(const struct options *options);
 int run_traced(const struct options *options);

@@ -15,6 +15,8 @@ int clinux_pidfd_send_signal(int pidfd, int signal);
 int clinux_pidfd_exited(int pidfd);
 /// Processors in the calling thread's affinity mask.
 int clinux_allowed_processors(void);
+/// kcmp(KCMP_VM): 0 if both processes share one address space, above 0 if not.
+int clinux_compare_memory(int pid, int other_pid);
 /// CLOCK_MONOTONIC, nanoseconds.
 uint64_t clinux_monotonic_ns(void);
 /// CLOCK_BOOTTIME, nanoseconds.
@@ -24,6 +26,11 @@ void clinux_pause_ns(uint64_t nanoseconds);
 /// mmap of private anonymous memory for our own buffers; 0 on success.
 int clinux_map_anonymous(size_t byte_count, void **out);
 int clinux_unmap(void *address, size_t byte_count);
+/// Moves a mapping to `to`, in place of what is mapped there (mremap(2), MREMAP_FIXED).
+int clinux_move_mapping(void *from, size_t byte_count, void *to);
+/// Maps inaccessible memory at `address` if nothing is mapped there, else -EEXIST.
+int clinux_reserve_at(void *address, size_t byte_count);
+int clinux_mprotect(void *address, size_t byte_count, int protection);
 int clinux_madvise(void *address, size_t byte_count, int advice);
 
 /// memmem(3): the offset of the first match, or -1.
