@@ -13,10 +13,10 @@ int clinux_pidfd_getfd(int pidfd, int fd);
 int clinux_pidfd_send_signal(int pidfd, int signal);
 /// 1 once the process has exited, 0 before.
 int clinux_pidfd_exited(int pidfd);
-/// Processors in the calling thread's affinity mask.
-int clinux_allowed_processors(void);
 /// kcmp(KCMP_VM): 0 if both processes share one address space, above 0 if not.
 int clinux_compare_memory(int pid, int other_pid);
+/// Processors in the calling thread's affinity mask.
+int clinux_allowed_processors(void);
 /// CLOCK_MONOTONIC, nanoseconds.
 uint64_t clinux_monotonic_ns(void);
 /// CLOCK_BOOTTIME, nanoseconds.
