@@ -58,7 +58,9 @@ package struct PagemapScanner: ~Copyable {
   ///     registered are then passed over without a word (kernel: pagemap_scan_test_walk).
   ///   - body: called with regions that are final: where the kernel reports a region again after
   ///     a full vector, the reports are merged first, so a written page is never taken for clean.
-  /// - Throws: `KernelError`; ESRCH once the address space is gone.
+  ///
+  /// Of an address space that is gone it reports nothing, without an error: what a scan did not
+  /// report counts only if `ProcessMemory.isAddressSpaceGone` is false after it.
   package func scan<Failure: Error>(
     _ range: PageRange, filter: Filter, protect: Bool, _ body: (PageRegion) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {

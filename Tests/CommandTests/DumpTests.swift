@@ -94,11 +94,30 @@ import Testing
     for round in rounds {
       let name = round["name"] as? String
       let entries = events.dropFirst().filter { $0["round"] == name }
-      let stored = entries.filter { $0["flags"].map { (flags: String) in flags.contains("PE_PRESENT") } ?? false }
+      let stored = entries.filter { ($0["flags"] as String?)?.contains("PE_PRESENT") == true }
       let pages = stored.compactMap { $0["nr_pages"] as Int? }.reduce(0, +)
       #expect(pages == round["pages_stored"] as? Int)
       #expect(entries.allSatisfy { ($0["vaddr"] as String?)?.hasPrefix("0x") == true })
     }
+    #expect(try Memdump.run(["inspect", images]).status == 0)
+  }
+
+  @Test("directories of CRIU's are shown as far as they go") func plainCRIU() throws {
+    #expect([0, 3].contains(try predump("--compress", "none").status))
+    let files = FileManager.default
+    try files.removeItem(atPath: images + "/memdump-session.img")
+    for round in try files.contentsOfDirectory(atPath: images) where round != "latest" {
+      try files.removeItem(atPath: "\(images)/\(round)/memdump-\(workload.pid).img")
+    }
+    let outcome = try Memdump.run(["inspect", "--json", images])
+    #expect(outcome.status == 0, "\(outcome.err)")
+    let rounds: [[String: Any]] = try #require(try outcome.events().first?["rounds"])
+    let top = try #require(rounds.last)
+    #expect(top["format"] as? String == "criu")
+    let vmas = try #require(top["vmas"] as? [[String: Any]])
+    let stored = vmas.compactMap { $0["pages_stored"] as? Int }.reduce(0, +)
+    #expect(stored > 0)
+    #expect(stored == top["pages_stored"] as? Int)
     #expect(try Memdump.run(["inspect", images]).status == 0)
   }
 

@@ -122,17 +122,20 @@ import Testing
     }
   }
 
-  @Test("the scan of an address space that is gone says so")
+  @Test("the scan of an address space that is gone finds nothing, and only a read tells why")
   func goneAddressSpace() throws {
-    let target = try Workload("idle")
+    let target = try Workload("execer", ["bytes=64K", "threads=0"])
     let process = try TargetProcess(pid: try target.processID())
     let scanner = PagemapScanner(pagemap: try process.open("pagemap"))
-    let arena = PageRange(start: try target.number("arena"), pageCount: 1)
-    #expect(try scanner.count(arena, filter: .populated) == 1)
-    target.program.end()
-    do throws(KernelError) {
-      _ = try scanner.count(arena, filter: .populated)
-      Issue.record("a dead process was scanned")
-    } catch { #expect(error.errno == .noSuchProcess) }
+    let memory = ProcessMemory(file: try process.open("mem"))
+    let arena = PageRange(start: try target.number("arena"), pageCount: 16)
+    #expect(try scanner.count(arena, filter: .populated) == 16)
+    let wasGone = memory.isAddressSpaceGone
+    #expect(!wasGone)
+    target.program.send("exec")
+    _ = try #require(target.program.line(beginning: "ready "))
+    #expect(try scanner.count(arena, filter: .populated) == 0)
+    let isGone = memory.isAddressSpaceGone
+    #expect(isGone)
   }
 }

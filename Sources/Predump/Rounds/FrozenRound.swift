@@ -111,5 +111,7 @@ struct FrozenRound: ~Copyable {
         }
       } catch { throw RoundFailure(error) }
     }
+    // After an execve the scans found nothing, which would be stored as holes.
+    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 }

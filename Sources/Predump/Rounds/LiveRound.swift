@@ -82,6 +82,8 @@ struct LiveRound: ~Copyable {
       } catch { throw RoundFailure(error) }
     }
     copier.flush()
+    // After an exit or execve the scans found nothing, which would be stored as holes.
+    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 }
 

@@ -83,12 +83,12 @@ extension VMATreatment {
 }
 
 extension PagemapFlags {
-  /// The names that CRIU's tools have for the bits, such as `PE_PRESENT|PE_LAZY`.
+  /// The names that CRIU's tools have for the bits, joined as `crit show` does.
   var criuName: String {
     let known: [(PagemapFlags, String)] = [
       (.parent, "PE_PARENT"), (.lazy, "PE_LAZY"), (.present, "PE_PRESENT"),
       (.payloadAligned, "PE_PAYLOAD_ALIGNED"),
     ]
-    return known.filter { contains($0.0) }.map(\.1).joined(separator: "|")
+    return known.filter { contains($0.0) }.map(\.1).joined(separator: " | ")
   }
 }

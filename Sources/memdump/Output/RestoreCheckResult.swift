@@ -18,7 +18,8 @@ struct RestoreCheckResult: Sendable {
 
   private var outcome: String {
     switch report.verdict {
-    case .restorable where comparisons.areEqual: "restorable"
+    case .restorable where status == .success: "restorable"
+    case .restorable where comparisons.areEqual: "sound, but the comparison could not be made"
     case .restorable: "not what the process holds"
     case .consistentNotRestorable: "sound, but not restorable yet: there is no final round"
     case .damaged:

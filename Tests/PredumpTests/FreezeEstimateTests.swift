@@ -1,0 +1,60 @@
+import Testing
+
+@testable import Predump
+
+struct FreezeEstimateTests {
+  @Test("before anything was measured, more of anything takes longer")
+  func monotonic() {
+    let estimate = FreezeEstimate()
+    let base = estimate.nanoseconds(pages: 1_000, reads: 10, threads: 4)
+    #expect(estimate.nanoseconds(pages: 2_000, reads: 10, threads: 4) > base)
+    #expect(estimate.nanoseconds(pages: 1_000, reads: 20, threads: 4) > base)
+    #expect(estimate.nanoseconds(pages: 1_000, reads: 10, threads: 5) > base)
+    #expect(estimate.nanoseconds(pages: 0, reads: 0, threads: 1) > 0)
+  }
+
+  @Test("a measured copy sets the rate")
+  func rate() {
+    var estimate = FreezeEstimate()
+    let fixed = estimate.nanoseconds(pages: 0, reads: 0, threads: 1)
+    // 1 byte a nanosecond, when the reads' own cost is taken off.
+    estimate.observeCopy(bytes: 1 << 30, reads: 1_000, nanoseconds: (1 << 30) + 1_200_000)
+    #expect(estimate.nanoseconds(pages: 256, reads: 0, threads: 1) - fixed == 1 << 20)
+    // The mean of the old rate and of 3 bytes a nanosecond: 2.
+    estimate.observeCopy(bytes: 3 << 30, reads: 0, nanoseconds: 1 << 30)
+    #expect(estimate.nanoseconds(pages: 512, reads: 0, threads: 1) - fixed == 1 << 20)
+  }
+
+  @Test("the scan is in it once, the last one")
+  func scan() {
+    var estimate = FreezeEstimate()
+    let before = estimate.nanoseconds(pages: 8, reads: 1, threads: 1)
+    estimate.observeScan(nanoseconds: 9_000_000)
+    estimate.observeScan(nanoseconds: 5_000_000)
+    #expect(estimate.nanoseconds(pages: 8, reads: 1, threads: 1) - before == 5_000_000)
+  }
+
+  @Test("copies that tell nothing change nothing")
+  func uselessSamples() {
+    var estimate = FreezeEstimate()
+    estimate.observeCopy(bytes: 4096, reads: 1, nanoseconds: 1)
+    estimate.observeCopy(bytes: 1 << 30, reads: .max, nanoseconds: 1)
+    estimate.observeCopy(bytes: 1 << 30, reads: 0, nanoseconds: 0)
+    #expect(estimate == FreezeEstimate())
+  }
+
+  @Test("a rate too good to be true is not believed")
+  func capped() {
+    var estimate = FreezeEstimate()
+    estimate.observeCopy(bytes: 1 << 40, reads: 0, nanoseconds: 1)
+    let fixed = estimate.nanoseconds(pages: 0, reads: 0, threads: 1)
+    #expect(estimate.nanoseconds(pages: 1 << 20, reads: 0, threads: 1) - fixed > 200_000_000)
+  }
+
+  @Test("the largest process there can be is still a number")
+  func large() {
+    // 2^47 bytes of address space in 2^35 pages, each a read of its own; 2^22 threads.
+    let estimate = FreezeEstimate()
+    #expect(estimate.nanoseconds(pages: 1 << 35, reads: 1 << 35, threads: 1 << 22) > 0)
+  }
+}
