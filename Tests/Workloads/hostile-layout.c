@@ -76,13 +76,16 @@ static bool two_spans(struct hostile *h, size_t most, struct span *from, struct 
   return to->first + to->count <= from->first || from->first + from->count <= to->first;
 }
 
-/// Moves a span over another one. What the destination was is gone even if the move fails, as it
-/// does (EFAULT) where the source spans several mappings.
+/// Moves a span over another one. A move that fails, as it does (EFAULT) where the source spans
+/// several mappings of which one is tracked, has unmapped the destination, and may have moved a
+/// part: nothing is left of either then.
 static bool move(struct hostile *h, struct span from, struct span to, int flags) {
   void *moved = mremap(address(h, from.first), from.count * PAGE, to.count * PAGE,
                        MREMAP_MAYMOVE | MREMAP_FIXED | flags, address(h, to.first));
   if (moved == MAP_FAILED) {
+    munmap(address(h, from.first), from.count * PAGE);
     munmap(address(h, to.first), to.count * PAGE);
+    set_state(h, from, 0);
     set_state(h, to, 0);
     return false;
   }
