@@ -41,24 +41,35 @@ struct OracleRun {
     let target = try Workload(
       "hostile",
       [
-        "seed=\(seed)", "ops=\(operations)", "rate=\(Int.random(in: 4000...16000, using: &random))",
+        "seed=\(seed)", "ops=\(2 * operations)",
+        "rate=\(Int.random(in: 5_000...50_000, using: &random))",
         "threads=\(Int.random(in: 0...2, using: &random))",
       ])
     defer { target.program.end() }
     let pid = try target.processID()
-    var options = PredumpOptions(pid: pid, imagesDirectory: images)
-    options.compression =
-      Bool.random(using: &random) ? .none : .lz4(pagesPerBlock: 1 << Int.random(in: 0...6, using: &random), acceleration: 1)
-    options.policy.targetDowntimeNanoseconds = 1
-    options.policy.thresholdPages = 0
-    options.policy.minShrinkPercent = 0
-    options.policy.maxRounds = Int.random(in: 1...6, using: &random)
-    options.leave = .stopped
-    options.sync = false
+    let options = options(pid, images, &random)
     var outcome = Outcome()
-    let summary = try Predump.run(options, onEvent: { _ in })
-    outcome.rounds = summary.rounds.count - 1
-    let comparison = try LiveComparison.run(directory: images, pid: pid)
+    do {
+      let pauses = pauses(options.policy.maxRounds, &random)
+      let summary = try Predump.run(options) { event in
+        guard case .roundFinished(let round) = event, round.kind == .live else { return }
+        // The process goes on while the dump waits here, as long as the seed says.
+        let isLast = round.verdict != .nextRound
+        target.program.send("until \(isLast ? operations : pauses[round.index - 1])")
+        _ = target.program.readLine()
+      }
+      outcome.rounds = summary.rounds.count - 1
+    } catch {
+      outcome.problems.append("the dump failed: \(error)")
+      return outcome
+    }
+    let comparison: MemoryComparison
+    do {
+      comparison = try LiveComparison.run(directory: images, pid: pid)
+    } catch {
+      outcome.problems.append("the comparison failed: \(error)")
+      return outcome
+    }
     outcome.pagesCompared = comparison.pagesCompared
     outcome.operations = try Self.number(at: try target.number("operations"), of: pid)
     if !comparison.isEqual {
@@ -71,6 +82,32 @@ struct OracleRun {
       outcome.problems.append("the chain is \(report.verdict): \(report.findings)")
     }
     return outcome
+  }
+
+  private func options(_ pid: Int32, _ images: String, _ random: inout SeededRandom)
+    -> PredumpOptions
+  {
+    var options = PredumpOptions(pid: pid, imagesDirectory: images)
+    if Bool.random(using: &random) {
+      options.compression = .none
+    } else {
+      let block = 1 << Int.random(in: 0...6, using: &random)
+      options.compression = .lz4(pagesPerBlock: block, acceleration: 1)
+    }
+    // Never short enough, so that there are as many live rounds as the seed wants.
+    options.policy.targetDowntimeNanoseconds = 1
+    options.policy.thresholdPages = 0
+    options.policy.minShrinkPercent = 0
+    options.policy.maxRounds = Int.random(in: 1...6, using: &random)
+    if Int.random(in: 0..<4, using: &random) == 0 { options.freezeMemoryBytes = 64 * pageBytes }
+    options.leave = .stopped
+    options.sync = false
+    return options
+  }
+
+  /// Operations that must be done before each of the live rounds that follow another one.
+  private func pauses(_ rounds: Int, _ random: inout SeededRandom) -> [UInt64] {
+    (0..<rounds).map { _ in UInt64.random(in: 0...operations, using: &random) }.sorted()
   }
 
   private static func number(at address: UInt64, of pid: Int32) throws -> UInt64 {

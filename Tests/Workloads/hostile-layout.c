@@ -78,15 +78,14 @@ static bool two_spans(struct hostile *h, size_t most, struct span *from, struct 
 
 /// Moves a span over another one. A move that fails, as it does (EFAULT) where the source spans
 /// several mappings of which one is tracked, has unmapped the destination, and may have moved a
-/// part: nothing is left of either then.
+/// part: both are made anew then.
 static bool move(struct hostile *h, struct span from, struct span to, int flags) {
   void *moved = mremap(address(h, from.first), from.count * PAGE, to.count * PAGE,
                        MREMAP_MAYMOVE | MREMAP_FIXED | flags, address(h, to.first));
   if (moved == MAP_FAILED) {
-    munmap(address(h, from.first), from.count * PAGE);
-    munmap(address(h, to.first), to.count * PAGE);
-    set_state(h, from, 0);
-    set_state(h, to, 0);
+    map_fresh(h, from);
+    map_fresh(h, to);
+    hostile_stamp(h, address(h, to.first), to.count * PAGE);
     return false;
   }
   memcpy(h->state + to.first, h->state + from.first, from.count);

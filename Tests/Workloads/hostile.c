@@ -22,10 +22,10 @@ static const struct {
   unsigned weight;
   void (*run)(struct hostile *);
 } operations[] = {
-    {40, op_store_byte},   {60, op_store_pages},   {20, op_store_same},    {20, op_read_pages},
+    {40, op_store_byte},   {80, op_store_pages},   {20, op_store_same},    {20, op_read_pages},
     {10, op_read_call},    {10, op_remote_write},  {40, op_drop},          {10, op_populate},
     {4, op_collapse},      {15, op_guard},         {15, op_unguard},       {10, op_sparse},
-    {10, op_stack},        {15, op_heap},          {20, op_unmap},         {40, op_map_again},
+    {10, op_stack},        {15, op_heap},          {15, op_unmap},         {60, op_map_again},
     {20, op_map_file},     {10, op_map_object},    {40, op_move},          {10, op_move_away},
     {20, op_grow},         {30, op_swap},          {30, op_protect},       {30, op_unprotect},
     {10, op_break},        {20, op_advise_range},  {20, op_object_store},  {20, op_object_pwrite},
@@ -132,10 +132,13 @@ static void *answer(void *argument) {
   struct hostile *h = argument;
   char command[64];
   while (next_command(command, sizeof command)) {
-    if (strcmp(command, "report") == 0)
+    unsigned long long wanted = 0;
+    if (sscanf(command, "until %llu", &wanted) == 1) {
+      while (h->operations < wanted) sleep_ns(100000);
       say("operations=%lu", h->operations);
-    else
+    } else {
       say("unknown");
+    }
   }
   exit(0);
 }

@@ -37,8 +37,8 @@
 //                                             `report` -> reads=N.
 // hostile     seed=1 ops=N rate=10000         play=0x operations=0x. All kinds of memory, rearranged
 //             threads=1 dir=/var/tmp          and written at random (hostile.c), `ops` operations at
-//             remote_writes=0|1               `rate` a second, then slowly. Commands: `report` ->
-//                                             operations=N.
+//             remote_writes=0|1               `rate` a second, then slowly. Commands: `until N`
+//                                             -> operations=N, once so many are done.
 //
 // detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
 // /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
