@@ -5,14 +5,18 @@ internal import Kernel
 struct RoundCopier {
   private let pipeline: ChunkPipeline
   private let cancellation: Cancellation?
+  private let debt: ScanDebt?
   private var chunk: Chunk?
   /// What the round holds so far.
   private(set) var populated = PopulatedSet()
   private(set) var counters = CopyCounters()
 
-  /// - Parameter cancellation: nil where stopping half-way would be worse than going on.
-  init(pipeline: ChunkPipeline, cancellation: Cancellation?) {
+  /// - Parameters:
+  ///   - cancellation: nil where stopping half-way would be worse than going on.
+  ///   - debt: of the scans whose pages are stored.
+  init(pipeline: ChunkPipeline, cancellation: Cancellation?, debt: ScanDebt?) {
     self.pipeline = pipeline
+    self.debt = debt
     self.cancellation = cancellation
   }
 
@@ -54,12 +58,18 @@ struct RoundCopier {
       } catch { throw .kernel(error) }
       if isGone { throw .addressSpaceGone }
       if taken == 0 {
-        if chunk.isFull { flush() } else { position += pageBytes }
+        if chunk.isFull {
+          flush()
+        } else {
+          debt?.pay(PageRange(start: position, pageCount: 1))
+          position += pageBytes
+        }
         continue
       }
       let piece = PageRange(start: position, pageCount: UInt64(taken))
       counters.add(pages: UInt64(taken), nanoseconds: MonotonicClock.now - began)
       populated.append(piece)
+      debt?.pay(piece)
       position = piece.end
       stored += UInt64(taken)
     }

@@ -40,11 +40,12 @@ struct LiveRound: ~Copyable {
             + "(\(refusal.error.errno.description)): it is taken whole in the freeze"))
     }
     let writer = try plan.writer(in: images, pid: view.process.pid)
-    var copier = RoundCopier(pipeline: pipeline, cancellation: cancellation)
+    var copier = RoundCopier(pipeline: pipeline, cancellation: cancellation, debt: tracker.debt)
     do throws(RoundFailure) {
       let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
         try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
       }
+      tracker.assertDebtIsPaid()
       var statistics = RoundStatistics()
       statistics.copyMicroseconds = copier.counters.nanoseconds / 1000
       statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
