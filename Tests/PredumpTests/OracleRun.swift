@@ -12,6 +12,8 @@ struct OracleRun {
   struct Outcome {
     /// In words; empty if the images are right.
     var problems: [String] = []
+    /// Whether the images do not hold what the process does: the worst that can be.
+    var isLoss = false
     /// Operations that the process had done when it stood still.
     var operations: UInt64 = 0
     /// Live rounds.
@@ -45,7 +47,7 @@ struct OracleRun {
       "hostile",
       [
         "seed=\(seed)", "ops=\(2 * operations)",
-        "rate=\(Int.random(in: 5_000...50_000, using: &random))",
+        "rate=\(Int.random(in: 10_000...50_000, using: &random))",
         "threads=\(Int.random(in: 0...2, using: &random))",
       ])
     defer { target.program.end() }
@@ -76,6 +78,7 @@ struct OracleRun {
     outcome.pagesCompared = comparison.pagesCompared
     outcome.operations = try Self.number(at: try target.number("operations"), of: pid)
     if !comparison.isEqual {
+      outcome.isLoss = true
       outcome.problems.append(
         "\(comparison.pagesDifferent) pages, \(comparison.vmasDifferent) VMAs differ: "
           + comparison.first.map { "\($0.kind): \($0.message)" }.joined(separator: "; "))

@@ -36,8 +36,9 @@ import Testing
       for seed in seeds {
         var run = OracleRun(seed: seed)
         run.faults = FaultPlan(fault)
-        if let problem = try run.play().problems.first {
-          print("oracle: \(fault) is found with seed \(seed): \(problem)")
+        let outcome = try run.play()
+        if outcome.isLoss {
+          print("oracle: \(fault) is found with seed \(seed): \(outcome.problems)")
           return
         }
       }

@@ -24,7 +24,7 @@ static const struct {
 } operations[] = {
     {40, op_store_byte},   {80, op_store_pages},   {20, op_store_same},    {20, op_read_pages},
     {10, op_read_call},    {10, op_remote_write},  {40, op_drop},          {10, op_populate},
-    {4, op_collapse},      {15, op_guard},         {15, op_unguard},       {10, op_sparse},
+    {4, op_collapse},      {15, op_guard},         {15, op_unguard},       {10, op_sparse},        {5, op_huge},
     {10, op_stack},        {15, op_heap},          {15, op_unmap},         {60, op_map_again},
     {20, op_map_file},     {10, op_map_object},    {40, op_move},          {10, op_move_away},
     {20, op_grow},         {30, op_swap},          {30, op_protect},       {30, op_unprotect},
@@ -126,6 +126,9 @@ static void make_private(struct hostile *h) {
   hostile_reserve(h->inn, HOME_PAGES);
   h->sparse = mmap(NULL, 4ull << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (h->sparse == MAP_FAILED) die("mmap");
+  h->huge = mmap(NULL, HUGE_PAGE, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+  if (h->huge == MAP_FAILED) h->huge = NULL;
   h->heap_bottom = h->heap_top = sbrk(0);
 }
 

@@ -55,6 +55,8 @@ struct hostile {
   int file;
   char *file_private, *file_shared;
   char *sparse;
+  /// A huge page of the machine's pool; NULL if it has none to spare.
+  char *huge;
   char *heap_bottom, *heap_top;
   bool remote_writes;
 };
@@ -104,6 +106,7 @@ void op_collapse(struct hostile *h);
 void op_guard(struct hostile *h);
 void op_unguard(struct hostile *h);
 void op_sparse(struct hostile *h);
+void op_huge(struct hostile *h);
 void op_stack(struct hostile *h);
 void op_heap(struct hostile *h);
 
