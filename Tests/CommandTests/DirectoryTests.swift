@@ -59,7 +59,7 @@ import Testing
     let file = scratch.file("file")
     try Data().write(to: URL(fileURLWithPath: file))
     expectRefusal(try predump(file), 26)
-    expectRefusal(try predump(scratch.file("no/such/place")), 26, saying: "parent")
+    expectRefusal(try predump(scratch.file("no/such/place")), 26, saying: "no/such")
     expectFree(workload.pid)
   }
 
