@@ -38,6 +38,9 @@ int clinux_fstat(int fd, struct clinux_stat *out) {
   return 0;
 }
 int clinux_fsync(int fd) { RESULT(fsync(fd)); }
+int clinux_start_writeback(int fd, uint64_t offset, uint64_t byte_count) {
+  RESULT(sync_file_range(fd, (off_t)offset, (off_t)byte_count, SYNC_FILE_RANGE_WRITE));
+}
 int clinux_ftruncate(int fd, uint64_t size) { RESULT(ftruncate(fd, (off_t)size)); }
 int clinux_memfd_create(const char *name) { RESULT(memfd_create(name, MFD_CLOEXEC)); }
 int64_t clinux_lseek(int fd, int64_t offset, int whence) { RESULT(lseek(fd, offset, whence)); }

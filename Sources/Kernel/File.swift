@@ -99,6 +99,12 @@ package struct File: ~Copyable, Sendable {
     return UInt64(start)..<UInt64(end)
   }
 
+  /// Sets the disk to work on bytes that were written, without waiting. A hint: `sync` is what makes
+  /// them safe.
+  package func startWriteback(from offset: UInt64, byteCount: UInt64) {
+    _ = clinux_start_writeback(descriptor.number, offset, byteCount)
+  }
+
   /// Makes the file's bytes survive a power cut.
   package func sync() throws(KernelError) {
     _ = try invoke("fsync", on: path) { clinux_fsync(descriptor.number) }

@@ -22,6 +22,8 @@ long clinux_pread(int fd, void *buffer, size_t count, uint64_t offset);
 long clinux_pwrite(int fd, const void *buffer, size_t count, uint64_t offset);
 int clinux_fstat(int fd, struct clinux_stat *out);
 int clinux_fsync(int fd);
+/// sync_file_range(SYNC_FILE_RANGE_WRITE).
+int clinux_start_writeback(int fd, uint64_t offset, uint64_t byte_count);
 int clinux_ftruncate(int fd, uint64_t size);
 int clinux_memfd_create(const char *name);
 int64_t clinux_lseek(int fd, int64_t offset, int whence);

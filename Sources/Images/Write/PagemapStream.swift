@@ -32,13 +32,16 @@ struct PagemapStream: ~Copyable {
   }
 
   /// Creates `pagemapName` and `pages-<pagesID>.img`.
+  ///
+  /// - Parameter sync: whether `finish` will be asked to make them survive a power cut.
   init(
     in directory: borrowing Directory, pagemapName: String, pagesID: UInt32, sharedObject: UInt64,
-    compression: PageCompression
+    compression: PageCompression, sync: Bool
   ) throws(ImageError) {
     var pagemap = try RecordWriter(
       pagemapName, in: directory, magics: [ImageFormat.common, ImageFormat.pagemap])
-    let payload = try PayloadWriter(ImageFormat.pagesName(pagesID), in: directory)
+    let payload = try PayloadWriter(
+      ImageFormat.pagesName(pagesID), in: directory, sync: sync)
     var head = Criu__PagemapHead()
     criu__pagemap_head__init(&head)
     head.pages_id = pagesID

@@ -3,19 +3,28 @@ internal import Kernel
 /// Writes one `pages-N.img` in large sequential writes.
 struct PayloadWriter: ~Copyable {
   private static let capacity = 1 << 20
+  /// How much may wait in the page cache before the disk is set to work on it.
+  private static let writebackBytes: UInt64 = 8 << 20
 
   let name: String
   private let file: File
   private var digest = RunningDigest()
   private var written: UInt64 = 0
+  private let sync: Bool
+  /// Up to where the disk has been set to work.
+  private var started: UInt64 = 0
   // Allocated and freed here only; `filled` stays at or below its length.
   private let buffer: UnsafeMutableRawBufferPointer
   private var filled = 0
 
   /// Creates the file `name`, which must not exist.
-  init(_ name: String, in directory: borrowing Directory) throws(ImageError) {
+  ///
+  /// - Parameter sync: the disk then works while pages are still being compressed, so that little is
+  ///   left to wait for in `finish`.
+  init(_ name: String, in directory: borrowing Directory, sync: Bool) throws(ImageError) {
     let path = directory.join(name)
     self.name = name
+    self.sync = sync
     let created = try onFile(path) { () throws(KernelError) in try directory.createFile(name) }
     file = File(created, path: path)
     buffer = .allocate(byteCount: Self.capacity, alignment: ImageFormat.page)
@@ -65,5 +74,9 @@ struct PayloadWriter: ~Copyable {
     try onFile(file.path) { () throws(KernelError) in try file.write(bytes) }
     digest.add(bytes)
     written += UInt64(bytes.count)
+    if sync, written - started >= Self.writebackBytes {
+      file.startWriteback(from: started, byteCount: written - started)
+      started = written
+    }
   }
 }

@@ -39,7 +39,7 @@ package struct RoundWriter: ~Copyable {
       parent: parent.map { ($0.name, $0.record) })
     let stream = try PagemapStream(
       in: partial.directory, pagemapName: ImageFormat.pagemapName(pid: pid), pagesID: 1,
-      sharedObject: 0, compression: compression)
+      sharedObject: 0, compression: compression, sync: sync)
     self.partial = partial
     self.record = record
     self.stream = stream
@@ -64,7 +64,7 @@ package struct RoundWriter: ~Copyable {
     streamCount += 1
     stream = try PagemapStream(
       in: partial.directory, pagemapName: ImageFormat.pagemapName(sharedObject: id),
-      pagesID: streamCount, sharedObject: id, compression: compression)
+      pagesID: streamCount, sharedObject: id, compression: compression, sync: sync)
   }
 
   /// Appends an encoded chunk. Addresses ascend within a stream, across chunks too.
