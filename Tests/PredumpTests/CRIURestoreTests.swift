@@ -2,6 +2,7 @@ import Foundation
 import Images
 import TestSupport
 import Testing
+import Tracee
 
 @testable import Predump
 

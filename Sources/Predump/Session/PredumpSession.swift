@@ -113,10 +113,7 @@ struct PredumpSession: ~Copyable {
       if cancellation.isCancelled { throw .interrupted }
       guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
       let freeze = try runFrozenRound(verdict)
-      let withinBudget: Bool =
-        if case .stalled = verdict {
-          freeze.frozenNanoseconds <= options.policy.targetDowntimeNanoseconds
-        } else { true }
+      let withinBudget = freeze.frozenNanoseconds <= options.policy.targetDowntimeNanoseconds
       return try finish(withinBudget ? .complete : .completeOverBudget, freeze: freeze)
     }
   }
