@@ -97,12 +97,16 @@ struct DirtyTracker: ~Copyable {
   }
 
   /// Pages that a scan would find written now, and the runs that they form. Protects nothing.
+  ///
+  /// It walks what the scan of a freeze walks, all that is populated: the time that it takes is the
+  /// time that the freeze will need for it.
   func pending(_ records: [VMARecord]) throws(KernelError) -> PendingPages {
     var pending = PendingPages()
     for record in records where record.treatment == .tracked {
       var end: UInt64 = 0
       do throws(ScanFailure<Never>) {
-        try scanner.scan(record.range, filter: .dirtyData, protect: false) { region in
+        try scanner.scan(record.range, filter: .populated, protect: false) { region in
+          guard region.categories.contains(.written), Self.holdsData(region) else { return }
           pending.pageCount += region.range.pageCount
           if region.range.start != end { pending.runCount += 1 }
           end = region.range.end
@@ -167,10 +171,4 @@ struct PendingPages: Sendable, Equatable {
   var pageCount: UInt64 = 0
   /// Runs of such pages: each is a read of its own.
   var runCount: UInt64 = 0
-}
-
-extension PagemapScanner.Filter {
-  /// Written pages that hold data: not the kernel's zero page, not a guard page.
-  static let dirtyData = PagemapScanner.Filter(
-    required: .written, forbidden: [.zero, .guardPage], anyOf: [.present, .swapped])
 }
