@@ -5,15 +5,21 @@ internal import Kernel
 struct RoundCopier {
   private let pipeline: ChunkPipeline
   private let cancellation: Cancellation?
+  private var throttle: Throttle
   private var chunk: Chunk?
   /// What the round holds so far.
   private(set) var populated = PopulatedSet()
   private(set) var counters = CopyCounters()
 
-  /// - Parameter cancellation: nil where stopping half-way would be worse than going on.
-  init(pipeline: ChunkPipeline, cancellation: Cancellation?) {
+  /// - Parameters:
+  ///   - cancellation: nil where stopping half-way would be worse than going on.
+  ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
+  init(
+    pipeline: ChunkPipeline, cancellation: Cancellation?, bytesPerSecondLimit: UInt64 = 0
+  ) {
     self.pipeline = pipeline
     self.cancellation = cancellation
+    throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
   }
 
   /// Takes a run from the parent.
@@ -60,6 +66,7 @@ struct RoundCopier {
       let piece = PageRange(start: position, pageCount: UInt64(taken))
       counters.add(pages: UInt64(taken), nanoseconds: MonotonicClock.now - began)
       populated.append(piece)
+      throttle.spend(piece.byteCount, cancellation)
       position = piece.end
       stored += UInt64(taken)
     }

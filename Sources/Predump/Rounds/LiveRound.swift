@@ -15,6 +15,8 @@ struct LiveRound: ~Copyable {
   /// Whether all threads are stopped for the time of the scan.
   let scansStopped: Bool
   let freezeTimeoutNanoseconds: UInt64
+  /// Bytes a second that are read at most; 0 is without limit.
+  let bytesPerSecondLimit: UInt64
   let onEvent: @Sendable (PredumpEvent) -> Void
 
   /// What the next round and the policy need to know.
@@ -36,7 +38,8 @@ struct LiveRound: ~Copyable {
   ) throws(PredumpError) -> Outcome {
     var space = try view.addressSpace(isFrozen: false)
     let writer = try plan.writer(in: images, pid: view.process.pid)
-    var copier = RoundCopier(pipeline: pipeline, cancellation: cancellation)
+    var copier = RoundCopier(
+      pipeline: pipeline, cancellation: cancellation, bytesPerSecondLimit: bytesPerSecondLimit)
     var stop = ScanStop()
     do throws(RoundFailure) {
       if scansStopped {

@@ -26,6 +26,10 @@ public struct PredumpOptions: Sendable {
   /// Whether the freeze also compares, byte for byte, all pages that tracking calls unchanged: for
   /// processes whose memory is written in ways that the kernel does not tell. A long freeze.
   public var verifiesFinal = false
+  /// Bytes a second that live rounds read from the process at most; 0 is without limit.
+  public var bytesPerSecondLimit: UInt64 = 0
+  /// How long to leave the process alone between two live rounds (ns).
+  public var pauseBetweenRoundsNanoseconds: UInt64 = 0
   /// Whether images survive a power cut once a round is reported.
   public var sync = true
 

@@ -106,7 +106,10 @@ struct PredumpSession: ~Copyable {
     while true {
       let verdict = try runLiveRound()
       switch verdict {
-      case .nextRound: continue
+      case .nextRound:
+        Throttle.wait(
+          until: MonotonicClock.now + options.pauseBetweenRoundsNanoseconds, cancellation)
+        continue
       case .stalled(let reason) where options.policy.onStall == .abort:
         throw .notConverged(reason: reason, rounds: reports.count)
       case .stalled, .converged: break
@@ -125,7 +128,8 @@ struct PredumpSession: ~Copyable {
     let round = LiveRound(
       plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
       scansStopped: try needsStoppedScan(),
-      freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds, onEvent: onEvent)
+      freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
+      bytesPerSecondLimit: options.bytesPerSecondLimit, onEvent: onEvent)
     let outcome = try round.run(
       &view, &tracker, pipeline, images: images, previous: populated)
     populated = outcome.populated

@@ -99,13 +99,6 @@ struct FreezeOptions: ParsableArguments {
     transform: SizeValue.parser(1 << 20...1 << 40, multipleOf: 4096))
   var freezeMemory = SizeValue(bytes: 512 << 20)
 
-  @Option(
-    help: ArgumentHelp(
-      "Stop threads while pages are looked for: auto (with direct I/O, aio, io_uring), live or stopped.",
-      valueName: "mode"),
-    transform: Choice.parser(ScanMode.self))
-  var scan = ScanMode.auto
-
   @Flag(help: "In the freeze compare every page with the images (a long freeze).")
   var verifyFinal = false
 
@@ -124,7 +117,6 @@ struct FreezeOptions: ParsableArguments {
     options.takesFinalRound = !noFinal
     options.freezeTimeoutNanoseconds = freezeTimeout.nanoseconds
     options.freezeMemoryBytes = freezeMemory.bytes
-    options.scan = scan
     options.verifiesFinal = verifyFinal
   }
 }
