@@ -1,9 +1,10 @@
 import Foundation
 import Images
 import Kernel
-import Predump
 import TestSupport
 import Tracee
+
+@testable import Predump
 
 /// One process, dumped once and compared.
 struct OracleRun {
@@ -23,6 +24,8 @@ struct OracleRun {
   let seed: UInt64
   /// Operations until the process calms down.
   var operations: UInt64 = 2000
+  /// How the engine is broken on purpose.
+  var faults = FaultPlan()
 
   /// The seeds to run: one, so many fresh ones, or the same ones as always.
   static func seeds(_ environment: [String: String]) -> [UInt64] {
@@ -100,6 +103,9 @@ struct OracleRun {
     options.policy.minShrinkPercent = 0
     options.policy.maxRounds = Int.random(in: 1...6, using: &random)
     if Int.random(in: 0..<4, using: &random) == 0 { options.freezeMemoryBytes = 64 * pageBytes }
+    // Small ones are full at every turn.
+    options.tuning.vectorCount = [1, 2, 3, 16, 4096].randomElement(using: &random) ?? 1
+    options.tuning.faults = faults
     options.leave = .stopped
     options.sync = false
     return options

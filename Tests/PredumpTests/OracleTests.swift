@@ -1,7 +1,5 @@
 import Foundation
-import Images
 import Kernel
-import Predump
 import TestSupport
 import Testing
 
@@ -30,4 +28,20 @@ import Testing
     }
     print("oracle: \(census)")
   }
+
+  #if DEBUG
+    @Test("a broken engine is found out", arguments: EngineFault.allCases)
+    func everyFaultIsFound(_ fault: EngineFault) throws {
+      let seeds = 1...UInt64(60)
+      for seed in seeds {
+        var run = OracleRun(seed: seed)
+        run.faults = FaultPlan(fault)
+        if let problem = try run.play().problems.first {
+          print("oracle: \(fault) is found with seed \(seed): \(problem)")
+          return
+        }
+      }
+      Issue.record("\(fault) stays unnoticed for \(seeds.count) seeds")
+    }
+  #endif
 }

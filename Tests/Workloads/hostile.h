@@ -11,6 +11,9 @@
 /// Pages that are only ever stored to, by threads of their own.
 #define STEADY_PAGES 128u
 
+/// A third of the pages of the home: those in its midst travel.
+#define HOME_PAGES 16u
+
 /// What the mutator knows of a page of the playground. A page that is not mapped has none of these.
 enum page_state {
   PAGE_MAPPED = 1,
@@ -44,7 +47,9 @@ struct hostile {
   /// A page elsewhere, for swaps.
   char *third_place;
   char *steady;
-  /// Pages that a growing mapping has room for, apart from the playground.
+  /// Memory whose middle third is now here, now at the inn.
+  char *home, *inn;
+  bool travels;
   struct object objects[4];
   /// A file on disk, and its private and shared mapping.
   int file;
@@ -58,6 +63,9 @@ struct hostile {
 struct span {
   size_t first, count;
 };
+
+/// Keeps a place free of what the kernel or the C library map by themselves.
+void hostile_reserve(char *start, size_t pages);
 
 /// Does one random operation.
 void hostile_step(struct hostile *h);
@@ -78,6 +86,8 @@ void op_grow(struct hostile *h);
 void op_swap(struct hostile *h);
 void op_protect(struct hostile *h);
 void op_unprotect(struct hostile *h);
+void op_travel(struct hostile *h);
+void op_home_store(struct hostile *h);
 void op_break(struct hostile *h);
 void op_advise_range(struct hostile *h);
 

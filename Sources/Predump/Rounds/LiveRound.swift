@@ -39,7 +39,8 @@ struct LiveRound: ~Copyable {
     var space = try view.addressSpace(isFrozen: false)
     let writer = try plan.writer(in: images, pid: view.process.pid)
     var copier = RoundCopier(
-      pipeline: pipeline, cancellation: cancellation, bytesPerSecondLimit: bytesPerSecondLimit)
+      pipeline: pipeline, cancellation: cancellation, debt: tracker.debt,
+      bytesPerSecondLimit: bytesPerSecondLimit)
     var stop = ScanStop()
     do throws(RoundFailure) {
       if scansStopped {
@@ -47,12 +48,14 @@ struct LiveRound: ~Copyable {
         let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
           try copy(planned, &space.vmas, &copier, view)
         }
+        tracker.assertDebtIsPaid()
         return outcome(finished, space, copier, stop)
       }
       try register(&space.vmas, &tracker)
       let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
         try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
       }
+      tracker.assertDebtIsPaid()
       return outcome(finished, space, copier, stop)
     } catch { throw view.explain(error) }
   }

@@ -1,4 +1,5 @@
 public import Images
+package import Kernel
 public import Tracee
 
 /// What `Predump.run` is to do.
@@ -33,6 +34,9 @@ public struct PredumpOptions: Sendable {
   /// Whether images survive a power cut once a round is reported.
   public var sync = true
 
+  /// For tests.
+  package var tuning = EngineTuning()
+
   /// The defaults, for `pid` into `imagesDirectory`.
   public init(pid: Int32, imagesDirectory: String) {
     self.pid = pid
@@ -49,4 +53,12 @@ public enum ScanMode: String, Sendable, CaseIterable {
   case live
   /// While all threads are stopped for the scan alone, always; copying is live.
   case stopped
+}
+
+/// What tests alter inside the engine.
+package struct EngineTuning: Sendable {
+  /// Regions that a scan asks for in one call.
+  package var vectorCount = PagemapScanner.defaultVectorCount
+  /// How the engine is broken on purpose, if it is.
+  package var faults = FaultPlan()
 }

@@ -49,7 +49,7 @@ struct PredumpSession: ~Copyable {
     do throws(KernelError) { process = try TargetProcess(pid: options.pid) } catch {
       throw .targetGone(pid: options.pid, how: .neverFound)
     }
-    let view = try TargetView(process)
+    let view = try TargetView(process, faults: options.tuning.faults)
     let pipeline: ChunkPipeline
     let resident: UInt64
     let vmaCount: Int
@@ -62,7 +62,7 @@ struct PredumpSession: ~Copyable {
     var images = try ImagesDirectory(
       path: options.imagesDirectory, target: view.identity, sync: options.sync)
     let attached: Attached
-    do throws(PredumpError) { attached = try Self.attach(to: view) } catch {
+    do throws(PredumpError) { attached = try Self.attach(to: view, options.tuning) } catch {
       images.abandon(after: error)
       throw error
     }
@@ -87,7 +87,9 @@ struct PredumpSession: ~Copyable {
     consuming func take() -> DirtyTracker { tracker }
   }
 
-  private static func attach(to view: borrowing TargetView) throws(PredumpError) -> Attached {
+  private static func attach(to view: borrowing TargetView, _ tuning: EngineTuning)
+    throws(PredumpError) -> Attached
+  {
     let outcome: UserfaultfdInjection.Outcome
     do throws(TraceError) { outcome = try UserfaultfdInjection.inject(into: view.process) } catch {
       throw PredumpError(error)
@@ -97,7 +99,7 @@ struct PredumpSession: ~Copyable {
       let userfaultfd = try Userfaultfd(owning: outcome.take(), of: "pid \(view.process.pid)")
       return Attached(
         tracker: DirtyTracker(
-          userfaultfd: userfaultfd, pagemap: try view.process.open("pagemap")),
+          userfaultfd: userfaultfd, pagemap: try view.process.open("pagemap"), tuning: tuning),
         stoppedNanoseconds: stopped)
     } catch { throw view.explain(error) }
   }

@@ -11,7 +11,7 @@ struct TargetView: ~Copyable {
   private var knownFlags: [PageRange: VMAFlags]
 
   /// Takes hold of the process's address space: what it has after an execve is another one.
-  init(_ process: consuming TargetProcess) throws(PredumpError) {
+  init(_ process: consuming TargetProcess, faults: FaultPlan = FaultPlan()) throws(PredumpError) {
     let pid = process.pid
     let identity: TargetIdentity
     do throws(KernelError) {
@@ -25,7 +25,7 @@ struct TargetView: ~Copyable {
     }
     self.memory = memory
     self.identity = identity
-    classifier = VMAClassifier()
+    classifier = VMAClassifier(faults: faults)
     knownFlags = [:]
     self.process = process
   }
