@@ -25,6 +25,10 @@ package struct ProcessStat: Sendable {
   /// Whether this is a thread of the kernel's own (PF_KTHREAD): it has no memory.
   package var isKernelThread: Bool { flags & 0x0020_0000 != 0 }
 
+  /// Whether the process is on its way out (PF_EXITING): its memory may be gone before its pidfd
+  /// says so.
+  package var isExiting: Bool { flags & 0x4 != 0 || state == "Z" || state == "X" }
+
   /// Parses the one line of `/proc/PID/stat`.
   ///
   /// - Throws: `KernelError` with EINVAL if it is not one.

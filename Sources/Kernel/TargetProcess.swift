@@ -32,8 +32,11 @@ package struct TargetProcess: ~Copyable, Sendable {
     self.procDirectory = procDirectory
   }
 
-  /// Whether the process has exited. An execve does not count.
-  package var hasExited: Bool { clinux_pidfd_exited(pidDescriptor.number) != 0 }
+  /// Whether the process has exited, or is on its way out. An execve does not count.
+  package var hasExited: Bool {
+    if clinux_pidfd_exited(pidDescriptor.number) != 0 { return true }
+    do throws(KernelError) { return try stat().isExiting } catch { return true }
+  }
 
   /// Sends `signal` to the process.
   package func send(signal: CInt) throws(KernelError) {

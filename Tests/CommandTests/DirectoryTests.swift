@@ -17,13 +17,31 @@ import Testing
   }
 
   @Test(
-    "a file system that is too small",
-    .enabled(if: Scratch.canMount, "mounting a tmpfs is not permitted here"))
-  func full() throws {
-    let place = try #require(try scratch.mount("small", options: "size=2m"))
+    "a file system that is much too small, and one that is full in the first round",
+    .enabled(if: Scratch.canMount, "mounting a tmpfs is not permitted here"),
+    arguments: ["64k", "6m"])
+  func full(size: String) throws {
+    let place = try #require(try scratch.mount("small", options: "size=\(size)"))
     expectRefusal(try predump(place + "/images"), 25)
     expectFree(workload.pid)
     try expectNothingWhole(place + "/images")
+  }
+
+  @Test(
+    "a file system that is full in a later round keeps the rounds before",
+    .enabled(if: Scratch.canMount, "mounting a tmpfs is not permitted here"))
+  func fullLater() throws {
+    let place = try #require(try scratch.mount("small", options: "size=14m")) + "/images"
+    let busy = try Workload("stamp", "pages=4096", "rate=20000", "cold=100")
+    let outcome = try Memdump.run([
+      "predump", "--pid", "\(busy.pid)", "--images-dir", place, "--json", "--target-downtime",
+      "1us", "--threshold-pages", "0", "--max-rounds", "1000", "--min-shrink", "0",
+    ])
+    expectRefusal(outcome, 25, saying: "kept in \(place)")
+    #expect(try outcome.events().contains { $0.name == "round" })
+    expectFree(busy.pid)
+    try expectNothingWhole(place)
+    #expect(try Memdump.run(["restore-check", "-q", place]).status == 13)
   }
 
   @Test(
@@ -59,7 +77,7 @@ import Testing
     let file = scratch.file("file")
     try Data().write(to: URL(fileURLWithPath: file))
     expectRefusal(try predump(file), 26)
-    expectRefusal(try predump(scratch.file("no/such/place")), 26, saying: "parent")
+    expectRefusal(try predump(scratch.file("no/such/place")), 26, saying: "no/such")
     expectFree(workload.pid)
   }
 

@@ -31,7 +31,7 @@ import Testing
   @Test("a zombie") func zombie() throws {
     let workload = try Workload("zombie")
     let pid = workload.number("zombie")
-    expectRefusal(try predump(pid), 24, saying: "zombie")
+    expectRefusal(try predump(pid), 24, saying: "reap")
     #expect(ProcessState(of: pid).letter == "Z")
     try expectNothingWhole(images)
   }

@@ -148,6 +148,8 @@ void leave_standard_descriptors(const struct options *options) {
   dup2(null, 0);
   dup2(out, 1);
   dup2(null, 2);
+  // Whoever started the test may have left sockets open, which criu cannot restore.
+  close_range(3, ~0u, 0);
   if (null > 2) close(null);
   if (out > 2) close(out);
 }

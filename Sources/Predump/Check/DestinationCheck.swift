@@ -15,7 +15,9 @@ enum DestinationCheck {
     let (id, title) = ("destination.space", "free space for the images")
     let free: UInt64
     do throws(KernelError) { free = try freeBytes(path) } catch {
-      let reason = "\(error)"
+      let reason =
+        error.errno == .noSuchFileOrDirectory
+        ? "its parent directory does not exist; create that first" : "\(error)"
       return .missing(
         id, title, reason, remedy: "choose a directory whose parent exists and can be read",
         failure: .imagesDirectory(path: path, reason: reason))

@@ -5,6 +5,7 @@ internal import Kernel
 struct RoundCopier {
   private let pipeline: ChunkPipeline
   private let cancellation: Cancellation?
+  private var throttle: Throttle
   private let debt: ScanDebt?
   private var chunk: Chunk?
   /// What the round holds so far.
@@ -14,10 +15,15 @@ struct RoundCopier {
   /// - Parameters:
   ///   - cancellation: nil where stopping half-way would be worse than going on.
   ///   - debt: of the scans whose pages are stored.
-  init(pipeline: ChunkPipeline, cancellation: Cancellation?, debt: ScanDebt?) {
+  ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
+  init(
+    pipeline: ChunkPipeline, cancellation: Cancellation?, debt: ScanDebt?,
+    bytesPerSecondLimit: UInt64 = 0
+  ) {
     self.pipeline = pipeline
     self.debt = debt
     self.cancellation = cancellation
+    throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
   }
 
   /// Takes a run from the parent.
@@ -69,6 +75,7 @@ struct RoundCopier {
       let piece = PageRange(start: position, pageCount: UInt64(taken))
       counters.add(pages: UInt64(taken), nanoseconds: MonotonicClock.now - began)
       populated.append(piece)
+      throttle.spend(piece.byteCount, cancellation)
       debt?.pay(piece)
       position = piece.end
       stored += UInt64(taken)

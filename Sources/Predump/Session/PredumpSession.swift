@@ -19,6 +19,7 @@ struct PredumpSession: ~Copyable {
   private var estimate = FreezeEstimate()
   private var pendingHistory: [UInt64] = []
   private var reports: [RoundReport] = []
+  private var knownSigns = PinnedWriters()
   private let residentPages: UInt64
 
   /// Runs a whole dump on the calling thread.
@@ -107,7 +108,10 @@ struct PredumpSession: ~Copyable {
     while true {
       let verdict = try runLiveRound()
       switch verdict {
-      case .nextRound: continue
+      case .nextRound:
+        Throttle.wait(
+          until: MonotonicClock.now + options.pauseBetweenRoundsNanoseconds, cancellation)
+        continue
       case .stalled(let reason) where options.policy.onStall == .abort:
         throw .notConverged(reason: reason, rounds: reports.count)
       case .stalled, .converged: break
@@ -115,10 +119,7 @@ struct PredumpSession: ~Copyable {
       if cancellation.isCancelled { throw .interrupted }
       guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
       let freeze = try runFrozenRound(verdict)
-      let withinBudget: Bool =
-        if case .stalled = verdict {
-          freeze.frozenNanoseconds <= options.policy.targetDowntimeNanoseconds
-        } else { true }
+      let withinBudget = freeze.frozenNanoseconds <= options.policy.targetDowntimeNanoseconds
       return try finish(withinBudget ? .complete : .completeOverBudget, freeze: freeze)
     }
   }
@@ -128,12 +129,15 @@ struct PredumpSession: ~Copyable {
     let plan = nextPlan(.live)
     let round = LiveRound(
       plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
-      onEvent: onEvent)
+      scansStopped: try needsStoppedScan(),
+      freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
+      bytesPerSecondLimit: options.bytesPerSecondLimit, onEvent: onEvent)
     let outcome = try round.run(
       &view, &tracker, pipeline, images: images, previous: populated)
     populated = outcome.populated
     let vmas = outcome.written.addressSpace.vmas
     let counters = outcome.counters
+    let scanStop = outcome.scanStopNanoseconds
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
     try images.add(plan.name)
     if reports.isEmpty == false || counters.bytes > 0 {
@@ -153,7 +157,7 @@ struct PredumpSession: ~Copyable {
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .live, totals: totals, bytesIn: counters.bytes,
       wallNanoseconds: wall, copyNanoseconds: counters.nanoseconds,
-      pendingPages: pending.pageCount,
+      scanStopNanoseconds: scanStop, pendingPages: pending.pageCount,
       dirtyPagesPerSecond: Double(pending.pageCount) / (Double(wall) / 1e9),
       estimatedFreezeNanoseconds: freeze, verdict: verdict)
     reports.append(report)
@@ -168,11 +172,12 @@ struct PredumpSession: ~Copyable {
       .freezePredicted(
         FreezePrediction(nanoseconds: predicted, pages: expected, verdict: verdict)))
     let plan = nextPlan(.frozen)
+    _ = try needsStoppedScan()
     let round = FrozenRound(
       plan: plan, leave: options.leave,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
-      predictedNanoseconds: predicted)
+      predictedNanoseconds: predicted, verifies: options.verifiesFinal)
     let outcome = try round.run(
       &view, tracker, pipeline, images: images, previous: populated,
       onThaw: { report in onEvent(.thawed(report)) })
@@ -183,7 +188,7 @@ struct PredumpSession: ~Copyable {
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .frozen, totals: totals, bytesIn: counters.bytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
-      pendingPages: 0, dirtyPagesPerSecond: 0, estimatedFreezeNanoseconds: 0, verdict: nil)
+      scanStopNanoseconds: 0, pendingPages: 0, dirtyPagesPerSecond: 0, estimatedFreezeNanoseconds: 0, verdict: nil)
     reports.append(report)
     onEvent(.roundFinished(report))
     return freeze
@@ -195,7 +200,8 @@ struct PredumpSession: ~Copyable {
     try images.mark(outcome)
     return PredumpSummary(
       outcome: outcome, rounds: reports, freeze: freeze,
-      wallNanoseconds: MonotonicClock.now - began)
+      wallNanoseconds: MonotonicClock.now - began,
+      peakResidentBytes: (try? ThisThread.status())?.peakResidentBytes ?? 0)
   }
 
   private func nextPlan(_ kind: RoundKind) -> RoundPlan {
@@ -203,6 +209,19 @@ struct PredumpSession: ~Copyable {
     return RoundPlan(
       index: index, name: ImagesDirectory.roundName(index), parentName: reports.last?.name,
       kind: kind, compression: options.compression, sync: options.sync)
+  }
+
+  /// Looks for writers that a live scan can miss, and says so when there are some.
+  private mutating func needsStoppedScan() throws(PredumpError) -> Bool {
+    if options.scan == .live { return false }
+    let signs: PinnedWriters
+    do throws(KernelError) {
+      signs = try PinnedWriters.signs(of: view.process, maps: try view.process.maps())
+    } catch { throw view.explain(error) }
+    tracker.fixedBuffers = signs.fixedBuffers
+    if signs != knownSigns, signs.needsStoppedScan { onEvent(.warning(signs.warning)) }
+    knownSigns = signs
+    return options.scan == .stopped || signs.needsStoppedScan
   }
 
   /// What a freeze would find: the tracked pages that were written, and what is taken in every

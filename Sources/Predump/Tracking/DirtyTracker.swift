@@ -16,6 +16,12 @@ struct DirtyTracker: ~Copyable {
   /// Ranges that were registered for the last round, with whatever came to lie in them meanwhile.
   private var registered: [PageRange] = []
 
+  /// VMAs that were registered before memdump came: they belong to another userfaultfd, whose bits
+  /// are neither ours to trust nor ours to reset.
+  private var foreign: [PageRange]?
+  /// Buffers that devices or the kernel may write to unseen: stored in the freeze in any case.
+  var fixedBuffers: [PageRange] = []
+
   init(userfaultfd: consuming Userfaultfd, pagemap: consuming File, tuning: EngineTuning) {
     self.userfaultfd = userfaultfd
     faults = tuning.faults
@@ -42,6 +48,8 @@ struct DirtyTracker: ~Copyable {
   ///
   /// - Returns: those that cannot be; their treatment in `records` is changed.
   mutating func register(_ records: inout [VMARecord]) throws(KernelError) -> [Refusal] {
+    if foreign == nil { foreign = try registeredRanges(records) }
+    exclude(&records)
     var refusals: [Refusal] = []
     try releaseOthers(records)
     let runs = try unregisteredRuns(records)
@@ -62,6 +70,24 @@ struct DirtyTracker: ~Copyable {
       }
     }
     return refusals
+  }
+
+  /// Changes the treatment of VMAs that belong to another userfaultfd.
+  func exclude(_ records: inout [VMARecord]) {
+    guard let foreign, !foreign.isEmpty else { return }
+    for index in records.indices where records[index].treatment == .tracked {
+      if foreign.contains(where: { !$0.intersection(records[index].range).isEmpty }) {
+        records[index].treatment = .wholeInFreeze
+      }
+    }
+  }
+
+  private func registeredRanges(_ records: [VMARecord]) throws(KernelError) -> [PageRange] {
+    var ranges: [PageRange] = []
+    for record in records where record.treatment == .tracked {
+      if try scanner.isRegistered(record.range.start) { ranges.append(record.range) }
+    }
+    return ranges
   }
 
   /// Ends tracking of VMAs that are not to be tracked. They come to be so when the target maps a file
@@ -139,12 +165,16 @@ struct DirtyTracker: ~Copyable {
   }
 
   /// Pages that a scan would find written now, and the runs that they form. Protects nothing.
+  ///
+  /// It walks what the scan of a freeze walks, all that is populated: the time that it takes is the
+  /// time that the freeze will need for it.
   func pending(_ records: [VMARecord]) throws(KernelError) -> PendingPages {
     var pending = PendingPages()
     for record in records where record.treatment == .tracked {
       var end: UInt64 = 0
       do throws(ScanFailure<Never>) {
-        try scanner.scan(record.range, filter: .dirtyData, protect: false) { region in
+        try scanner.scan(record.range, filter: .populated, protect: false) { region in
+          guard region.categories.contains(.written), Self.holdsData(region) else { return }
           pending.pageCount += region.range.pageCount
           if region.range.start != end { pending.runCount += 1 }
           end = region.range.end
@@ -171,11 +201,31 @@ struct DirtyTracker: ~Copyable {
         try store(region, body)
       } else if Self.holdsData(region) {
         try cursor.split(region.range) { (piece, isHeld) throws(Failure) in
-          try body(piece, isHeld ? .fromParent : .store)
+          if isHeld, isFrozen, !fixedBuffers.isEmpty {
+            try splitFixed(piece, body)
+          } else {
+            try body(piece, isHeld ? .fromParent : .store)
+          }
         }
       }
     }
     previous = cursor
+  }
+
+  /// Takes what lies in fixed buffers out of what the parent holds.
+  private func splitFixed<Failure: Error>(
+    _ range: PageRange, _ body: (PageRange, Fate) throws(Failure) -> Void
+  ) throws(Failure) {
+    var buffers = PopulatedSet()
+    for buffer in fixedBuffers {
+      // Buffers may overlap: each page once.
+      let start = max(buffer.start, buffers.runs.last?.end ?? 0)
+      buffers.append(PageRange(start: start, end: max(start, buffer.end)))
+    }
+    var cursor = PopulatedSet.Cursor(buffers)
+    try cursor.split(range) { (piece, isFixed) throws(Failure) in
+      try body(piece, isFixed ? .store : .fromParent)
+    }
   }
 
   private func store<Failure: Error>(
@@ -268,10 +318,4 @@ struct PendingPages: Sendable, Equatable {
   var pageCount: UInt64 = 0
   /// Runs of such pages: each is a read of its own.
   var runCount: UInt64 = 0
-}
-
-extension PagemapScanner.Filter {
-  /// Written pages that hold data: not the kernel's zero page, not a guard page.
-  static let dirtyData = PagemapScanner.Filter(
-    required: .written, forbidden: [.zero, .guardPage], anyOf: [.present, .swapped])
 }
