@@ -22,7 +22,7 @@ package enum EngineFault: String, Sendable, CaseIterable {
 }
 
 /// The faults that a dump is to have: at most one, and none outside of debug builds.
-package struct FaultPlan: Sendable {
+package struct EngineFaultPlan: Sendable {
   #if DEBUG
     private let fault: EngineFault?
 

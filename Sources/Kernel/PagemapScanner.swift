@@ -10,7 +10,7 @@ package struct PagemapScanner: ~Copyable {
   /// Storage of the kernel's answer. Owned here, so it lives as long as any call that fills it.
   private let vector: UnsafeMutablePointer<clinux_page_region>
   private let vectorCount: Int
-  private let faults: FaultPlan
+  private let faults: EngineFaultPlan
   private let debt: ScanDebt?
 
   /// Scans through an open `/proc/PID/pagemap`.
@@ -19,7 +19,7 @@ package struct PagemapScanner: ~Copyable {
   ///   - vectorCount: regions asked for in one call; at least 1.
   ///   - debt: told what protecting scans report as written.
   package init(
-    pagemap: consuming File, vectorCount: Int = defaultVectorCount, faults: FaultPlan = FaultPlan(),
+    pagemap: consuming File, vectorCount: Int = defaultVectorCount, faults: EngineFaultPlan = EngineFaultPlan(),
     debt: ScanDebt? = nil
   ) {
     precondition(vectorCount > 0)

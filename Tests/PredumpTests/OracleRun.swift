@@ -27,7 +27,7 @@ struct OracleRun {
   /// Operations until the process calms down.
   var operations: UInt64 = 2000
   /// How the engine is broken on purpose.
-  var faults = FaultPlan()
+  var faults = EngineFaultPlan()
 
   /// The seeds to run: one, so many fresh ones, or the same ones as always.
   static func seeds(_ environment: [String: String]) -> [UInt64] {

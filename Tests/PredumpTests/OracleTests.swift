@@ -35,7 +35,7 @@ import Testing
       let seeds = 1...UInt64(60)
       for seed in seeds {
         var run = OracleRun(seed: seed)
-        run.faults = FaultPlan(fault)
+        run.faults = EngineFaultPlan(fault)
         let outcome = try run.play()
         if outcome.isLoss {
           print("oracle: \(fault) is found with seed \(seed): \(outcome.problems)")

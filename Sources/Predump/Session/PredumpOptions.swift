@@ -60,5 +60,5 @@ package struct EngineTuning: Sendable {
   /// Regions that a scan asks for in one call.
   package var vectorCount = PagemapScanner.defaultVectorCount
   /// How the engine is broken on purpose, if it is.
-  package var faults = FaultPlan()
+  package var faults = EngineFaultPlan()
 }

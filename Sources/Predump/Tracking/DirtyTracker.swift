@@ -8,7 +8,7 @@ internal import SystemPackage
 struct DirtyTracker: ~Copyable {
   private let userfaultfd: Userfaultfd
   private let scanner: PagemapScanner
-  private let faults: FaultPlan
+  private let faults: EngineFaultPlan
   /// What the scans of a live round owe to it; nil outside of debug builds.
   let debt: ScanDebt?
   /// Ranges that were registered without their old protection being cleared.
@@ -259,7 +259,7 @@ struct DirtyTracker: ~Copyable {
 }
 
 #if DEBUG
-  extension FaultPlan {
+  extension EngineFaultPlan {
     /// Whether `DirtyTracker.scanFaultily` has something to do.
     fileprivate var breakScans: Bool {
       has(.copyBeforeProtect) || has(.ignoreLostRegistration) || has(.forgetDropped)

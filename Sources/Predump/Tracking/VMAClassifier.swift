@@ -24,9 +24,9 @@ struct VMAClassifier {
     var isSysV: Bool
   }
 
-  private let faults: FaultPlan
+  private let faults: EngineFaultPlan
 
-  init(faults: FaultPlan = FaultPlan()) { self.faults = faults }
+  init(faults: EngineFaultPlan = EngineFaultPlan()) { self.faults = faults }
 
   /// Describes every VMA. `flags` may lack VMAs that are new; they are judged by their path alone.
   mutating func classify(_ maps: [MapsEntry], flags: [PageRange: VMAFlags]) -> [VMARecord] {
