@@ -23,7 +23,8 @@
 //                                             prints a ready line of its own.
 // exiter      as execer                       `exit` (or after_ms): exits with 0 in the midst.
 // leaderless  bytes=64M                       The thread-group leader has ended, others live.
-// idle        pages=16                        arena=0x pages=N. Touched memory, sleeping.
+// idle        pages=16 zero=0 every=1         arena=0x pages=N. Touched memory, sleeping: `zero`
+//                                             percent zeros, each `every`th page, holes between.
 // zombie                                      zombie=PID, a child that exited and is not reaped.
 // vfork                                       child=PID, a vfork child that shares the memory of pid.
 // uffd        pages=64                        arena=0x pages=N uffd=FD. Registered with a
