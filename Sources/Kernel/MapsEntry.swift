@@ -16,16 +16,29 @@ package struct MapsEntry: Sendable, Equatable {
   package var path: String
 
   /// Parses the whole file. Lines that are not a VMA's are passed over.
+  ///
+  /// - Returns: ascending, and no address twice. The file has both only of a process that stands
+  ///   still: a VMA that merges with the next one after it was listed is listed again as the whole
+  ///   (kernel: proc_get_vma goes on at the end of the last one). Only what is new is kept then.
   package static func parse(_ bytes: [UInt8]) -> [MapsEntry] {
     var entries: [MapsEntry] = []
     bytes.withUnsafeBufferPointer { buffer in
       var cursor = Cursor(bytes: buffer)
       while !cursor.atEnd {
-        if let entry = MapsEntry(&cursor) { entries.append(entry) }
+        if var entry = MapsEntry(&cursor) {
+          entry.cutOff(before: entries.last?.range.end ?? 0)
+          if !entry.range.isEmpty { entries.append(entry) }
+        }
         cursor.skipLine()
       }
     }
     return entries
+  }
+
+  private mutating func cutOff(before address: UInt64) {
+    guard range.start < address else { return }
+    if inode != 0 { fileOffset += min(address, range.end) - range.start }
+    range.start = address
   }
 
   private init?(_ cursor: inout Cursor) {

@@ -26,6 +26,9 @@ public struct PageRange: Sendable, Hashable {
   /// Whether no page is in it.
   public var isEmpty: Bool { end <= start }
 
+  /// Whether the byte at `address` is in it.
+  public func contains(_ address: UInt64) -> Bool { start <= address && address < end }
+
   /// The pages that both ranges hold; empty if there are none.
   public func intersection(_ other: PageRange) -> PageRange {
     let low = max(start, other.start)

@@ -30,6 +30,11 @@ package struct ProcessStatus: Sendable {
     let number = (fields["VmRSS"] ?? "").split(separator: " ").first ?? "0"
     return (UInt64(number) ?? 0) * 1024
   }
+  /// The most memory that was resident at any time (bytes).
+  package var peakResidentBytes: UInt64 {
+    let number = (fields["VmHWM"] ?? "").split(separator: " ").first ?? "0"
+    return (UInt64(number) ?? 0) * 1024
+  }
   /// Effective capabilities as the kernel's bit set.
   package var effectiveCapabilities: UInt64 { mask("CapEff") }
   /// Whether a signal waits that this thread does not block and has a handler for.

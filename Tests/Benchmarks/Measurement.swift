@@ -14,6 +14,8 @@ struct Samples: Encodable {
     let sorted = values.sorted()
     return (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
   }
+
+  func encode(to encoder: any Encoder) throws { try values.encode(to: encoder) }
 }
 
 /// What one call cost.

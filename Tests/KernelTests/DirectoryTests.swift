@@ -40,12 +40,15 @@ import Testing
   func exclusive() throws {
     try withScratch { path, directory in
       _ = try directory.createFile("name")
-      #expect(errno { () throws(KernelError) in _ = try directory.createFile("name") } == .fileExists)
       #expect(
-        errno { () throws(KernelError) in _ = try directory.createDirectory("name") } == .fileExists)
+        errno { () throws(KernelError) in _ = try directory.createFile("name") } == .fileExists)
+      #expect(
+        errno { () throws(KernelError) in _ = try directory.createDirectory("name") } == .fileExists
+      )
       // A link to nowhere must not be created through.
       symlink("\(path)/elsewhere", "\(path)/link")
-      #expect(errno { () throws(KernelError) in _ = try directory.createFile("link") } == .fileExists)
+      #expect(
+        errno { () throws(KernelError) in _ = try directory.createFile("link") } == .fileExists)
       #expect(access("\(path)/elsewhere", F_OK) != 0)
     }
   }

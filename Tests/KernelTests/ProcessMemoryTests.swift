@@ -65,7 +65,8 @@ import Testing
       file: try TargetProcess(pid: try target.processID()).open("mem"))
     var bytes = [UInt8](repeating: 0, count: 4 * page)
     let arena = try target.number("arena")
-    #expect(try bytes.withUnsafeMutableBytes { try memory.readPages(at: arena, into: $0) } == .pages(4))
+    #expect(
+      try bytes.withUnsafeMutableBytes { try memory.readPages(at: arena, into: $0) } == .pages(4))
     #expect(bytes.contains { $0 != 0 })
     #expect(try bytes.withUnsafeMutableBytes { try memory.readPages(at: 0, into: $0) } == .pages(0))
     #expect(throws: KernelError.self) {
@@ -80,7 +81,8 @@ import Testing
     let memory = ProcessMemory(file: try process.open("mem"))
     let arena = try target.number("arena")
     var bytes = [UInt8](repeating: 0, count: page)
-    #expect(try bytes.withUnsafeMutableBytes { try memory.readPages(at: arena, into: $0) } == .pages(1))
+    #expect(
+      try bytes.withUnsafeMutableBytes { try memory.readPages(at: arena, into: $0) } == .pages(1))
     target.program.send("exec")
     _ = try #require(target.program.line(beginning: "ready "))
     #expect(

@@ -41,7 +41,10 @@ import Testing
     let found = try #require(flags[PageRange(start: start, pageCount: 2)])
     #expect(found.contains(.dontDump))
     #expect(found.isDisjoint(with: [.userfaultMissing, .userfaultProtect, .hugetlb]))
-    #expect(Set(flags.keys).isSuperset(of: try ThisThread.maps().filter {
-      $0.path == "[stack]" }.map(\.range)))
+    #expect(
+      Set(flags.keys).isSuperset(
+        of: try ThisThread.maps().filter {
+          $0.path == "[stack]"
+        }.map(\.range)))
   }
 }

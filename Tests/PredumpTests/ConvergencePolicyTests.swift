@@ -34,7 +34,8 @@ struct ConvergencePolicyTests {
       name: "converged in the last round", rounds: 12, freeze: 1, elapsed: .max,
       verdict: .converged(.withinTargetDowntime)),
     Row(name: "one bad round", pending: [10_000, 10_000], verdict: .nextRound),
-    Row(name: "a bad round after a good one", pending: [20_000, 10_000, 9_999], verdict: .nextRound),
+    Row(
+      name: "a bad round after a good one", pending: [20_000, 10_000, 9_999], verdict: .nextRound),
     Row(
       name: "two bad rounds", pending: [10_000, 9_500, 9_000], verdict: .stalled(.notShrinking)),
     Row(
@@ -49,7 +50,8 @@ struct ConvergencePolicyTests {
     Row(
       name: "counts as large as they get", pending: [.max, .max, .max],
       verdict: .stalled(.notShrinking)),
-    Row(name: "a fall from the largest count", pending: [.max, .max / 2, .max / 4],
+    Row(
+      name: "a fall from the largest count", pending: [.max, .max / 2, .max / 4],
       verdict: .nextRound),
   ]
 

@@ -22,8 +22,10 @@ struct VMAClassifierTests {
     Row(path: "[anon: glibc: malloc]", kind: .anonymous, treatment: .tracked),
     Row(path: "[heap]", kind: .heap, treatment: .tracked),
     Row(path: "[stack]", kind: .stack, treatment: .tracked),
-    Row(path: "/usr/lib/libc.so.6", inode: 5, kind: .privateFile, treatment: .privatePagesEachRound),
-    Row(path: "/memfd:x (deleted)", inode: 5, kind: .privateFile, treatment: .privatePagesEachRound),
+    Row(
+      path: "/usr/lib/libc.so.6", inode: 5, kind: .privateFile, treatment: .privatePagesEachRound),
+    Row(
+      path: "/memfd:x (deleted)", inode: 5, kind: .privateFile, treatment: .privatePagesEachRound),
     Row(path: "/data", isShared: true, inode: 5, kind: .sharedFile, treatment: .fromFile),
     Row(
       path: "/memfd:x (deleted)", isShared: true, inode: 5, kind: .memfd,

@@ -23,8 +23,9 @@
 //                                             prints a ready line of its own.
 // exiter      as execer                       `exit` (or after_ms): exits with 0 in the midst.
 // leaderless  bytes=64M                       The thread-group leader has ended, others live.
-// idle        pages=16 zero=0 every=1         arena=0x pages=N. Touched memory, sleeping: `zero`
-//                                             percent zeros, each `every`th page, holes between.
+// idle        pages=16 reserve=0              arena=0x pages=N. Touched memory, sleeping: `zero`
+//             zero=0 every=1                  percent zeros, each `every`th page with holes between;
+//                                             besides it `reserve` bytes of untouched address space.
 // zombie                                      zombie=PID, a child that exited and is not reaped.
 // vfork                                       child=PID, a vfork child that shares the memory of pid.
 // uffd        pages=64                        arena=0x pages=N uffd=FD. Registered with a
@@ -36,6 +37,10 @@
 // pinned      how=direct|aio|fixed pages=256  arena=0x pages=N table=0x. Pages written through pins
 //             rate=1000 dir=/var/tmp          (pinned.c). Commands: `check` -> ok | bad page N,
 //                                             `report` -> reads=N.
+// hostile     seed=1 ops=N rate=10000         play=0x operations=0x. All kinds of memory, rearranged
+//             threads=1 dir=/var/tmp          and written at random (hostile.c), `ops` operations at
+//             remote_writes=0|1               `rate` a second, then slowly. Commands: `until N`
+//                                             -> operations=N, once so many are done.
 //
 // detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
 // /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
@@ -57,7 +62,7 @@ static const struct {
     {"execer", run_execer}, {"exiter", run_exiter},   {"leaderless", run_leaderless},
     {"idle", run_idle},     {"zombie", run_zombie},   {"uffd", run_uffd},
     {"seccomp", run_seccomp}, {"traced", run_traced}, {"elf32", run_elf32},
-    {"pinned", run_pinned}, {"vfork", run_vfork},
+    {"pinned", run_pinned}, {"vfork", run_vfork},     {"hostile", run_hostile},
 };
 
 int main(int argc, char **argv) {

@@ -76,5 +76,6 @@ int run_seccomp(const struct options *options);
 int run_traced(const struct options *options);
 int run_elf32(const struct options *options);
 int run_pinned(const struct options *options);
+int run_hostile(const struct options *options);
 
 #endif

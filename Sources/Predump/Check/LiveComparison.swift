@@ -23,7 +23,7 @@ public enum LiveComparison {
       try comparer.compareLayout(
         record.vmas.filter { $0.kind != .vsyscall }, without: nil)
       try comparer.comparePages(chain, pid: record.pid, vmas: record.vmas)
-      for object in SharedObjects.list(record.vmas) { try comparer.compareObject(chain, object) }
+      for object in SharedObjects.list(record.vmas) { try comparer.compareObject(chain, object, vmas: record.vmas) }
       _ = try frozen.thaw(leaving: .running)
       return comparer.result
     } catch { throw PredumpError(comparing: pid, error) }

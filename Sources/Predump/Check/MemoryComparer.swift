@@ -9,8 +9,9 @@ struct MemoryComparer: ~Copyable {
   private let memory: ProcessMemory
   private let scanner: PagemapScanner
   private(set) var result = MemoryComparison()
-  // One batch of the process's bytes, allocated and freed here.
+  // One batch of the process's bytes, allocated and freed here, and a page of a file's.
   private let batch: UnsafeMutableRawBufferPointer
+  private let filePage: UnsafeMutableRawBufferPointer
 
   init(_ process: consuming TargetProcess) throws(KernelError) {
     let memory = ProcessMemory(file: try process.open("mem"))
@@ -19,9 +20,13 @@ struct MemoryComparer: ~Copyable {
     self.scanner = scanner
     self.process = process
     batch = .allocate(byteCount: ComposedImage.batchBytes, alignment: Int(pageBytes))
+    filePage = .allocate(byteCount: Int(pageBytes), alignment: Int(pageBytes))
   }
 
-  deinit { batch.deallocate() }
+  deinit {
+    batch.deallocate()
+    filePage.deallocate()
+  }
 
   /// Compares the process's own pages: those of the image with the memory, and what the memory holds
   /// beyond them.
@@ -39,8 +44,13 @@ struct MemoryComparer: ~Copyable {
   }
 
   /// Compares a shared memory object, read through the VMA that maps it.
-  mutating func compareObject(_ chain: borrowing ImageChain, _ object: SharedObjects.Object) throws {
-    let file = try process.open(object.linkName)
+  ///
+  /// - Parameter vmas: as the newest round's record has them.
+  mutating func compareObject(
+    _ chain: borrowing ImageChain, _ object: SharedObjects.Object, vmas: [VMARecord]
+  ) throws {
+    let mapped = try entry(at: vmas[object.vma].range.start)
+    let file = try process.open(SharedObjects.linkName(of: mapped.range))
     var image = try ComposedImage(chain, stream: .sharedObject(id: object.id))
     var covered = PopulatedSet()
     try image.forEachRun { range, bytes in
@@ -60,6 +70,14 @@ struct MemoryComparer: ~Copyable {
         noteUnlessZero(page)
       }
     }
+  }
+
+  /// The VMA around `address` as it is now. VMAs may have joined since the dump: tracking, which kept
+  /// them apart, is over.
+  private func entry(at address: UInt64) throws(KernelError) -> MapsEntry {
+    if let entry = try process.maps().first(where: { $0.range.contains(address) }) { return entry }
+    throw KernelError(
+      call: "read", subject: "maps, for \(hexAddress(address))", errno: .noSuchFileOrDirectory)
   }
 
   /// Compares where something is mapped, and how it is protected. Neighbours of equal protection
@@ -125,7 +143,8 @@ struct MemoryComparer: ~Copyable {
     let filter: PagemapScanner.Filter
     switch vma.treatment {
     case .tracked: filter = .populated
-    case .privatePagesEachRound: filter = .ownPages
+    // A page that is not the process's own comes from the file: it must be what the file has.
+    case .privatePagesEachRound: filter = .populated
     case .wholeInFreeze where vma.sharedObjectID == 0: filter = .populated
     case .unreadable:
       result.unreadableRanges.append(vma.range)
@@ -137,9 +156,34 @@ struct MemoryComparer: ~Copyable {
       if region.categories.contains(.guardPage) { return }
       cursor.split(region.range) { piece, isCovered in if !isCovered { uncovered.append(piece) } }
     }
+    if uncovered.isEmpty { return }
+    if vma.treatment == .privatePagesEachRound {
+      let mapped = try entry(at: vma.range.start)
+      // A rebuilt process has anonymous memory where the file is gone.
+      if mapped.inode != 0 { return try compareWithFile(mapped, uncovered) }
+    }
     for range in uncovered {
       for page in stride(from: range.start, to: range.end, by: Int(pageBytes)) {
         if try memory.readPages(at: page, into: onePage) == .pages(1) { noteUnlessZero(page) }
+      }
+    }
+  }
+
+  /// Compares pages that the image leaves to a file with what the file has.
+  private mutating func compareWithFile(_ mapped: MapsEntry, _ pages: [PageRange]) throws {
+    let file = try process.open(SharedObjects.linkName(of: mapped.range))
+    for range in pages {
+      for page in stride(from: range.start, to: range.end, by: Int(pageBytes)) {
+        guard try memory.readPages(at: page, into: onePage) == .pages(1) else { continue }
+        let offset = mapped.fileOffset + (page - mapped.range.start)
+        _ = try SharedObjects.readPages(of: file, at: offset, into: filePage)
+        if let left = onePage.baseAddress, let right = filePage.baseAddress,
+          memcmp(left, right, Int(pageBytes)) != 0
+        {
+          result.note(
+            .onlyInMemory, at: page, pages: 1,
+            "page \(hexAddress(page)) holds data that neither the images nor \(mapped.path) have")
+        }
       }
     }
   }

@@ -44,7 +44,7 @@ public enum ScratchRebuild {
     var comparer = try MemoryComparer(TargetProcess(pid: scratch.pid))
     try comparer.compareLayout(vmas, without: scratch.ownRange)
     try comparer.comparePages(chain, pid: record.pid, vmas: vmas)
-    for object in SharedObjects.list(vmas) { try comparer.compareObject(chain, object) }
+    for object in SharedObjects.list(vmas) { try comparer.compareObject(chain, object, vmas: vmas) }
     return comparer.result
   }
 

@@ -27,7 +27,8 @@ enum TargetKind {
     }
     if let child = sharingChild(process) {
       return .warning(
-        id, title, "it shares its memory with its child, process \(child) (vfork), which is not "
+        id, title,
+        "it shares its memory with its child, process \(child) (vfork), which is not "
           + "stopped in the freeze", remedy: "dump it once that child has called execve")
     }
     return .ok(id, title, "it is")

@@ -25,12 +25,14 @@ enum TargetUserfaults {
       "\(taken.count) VMAs (\(byteText(bytes)), the first at \(hexAddress(first.start)))"
     if descriptors.isEmpty, areProtected {
       return .warning(
-        id, title, "\(held) are tracked by another program, perhaps another memdump; "
+        id, title,
+        "\(held) are tracked by another program, perhaps another memdump; "
           + "they are taken whole in the freeze",
         remedy: "let that program end first")
     }
     return .warning(
-      id, title, "\(held) belong to a userfaultfd of the process's own; "
+      id, title,
+      "\(held) belong to a userfaultfd of the process's own; "
         + "they are taken whole in the freeze",
       remedy: "expect a longer freeze")
   }

@@ -18,12 +18,15 @@ enum SharedObjects {
     var objects: [UInt64: Object] = [:]
     for (index, record) in records.enumerated() where record.sharedObjectID != 0 {
       if objects[record.sharedObjectID] != nil { continue }
-      let start = String(record.range.start, radix: 16)
-      let end = String(record.range.end, radix: 16)
       objects[record.sharedObjectID] = Object(
-        id: record.sharedObjectID, vma: index, linkName: "map_files/\(start)-\(end)")
+        id: record.sharedObjectID, vma: index, linkName: linkName(of: record.range))
     }
     return objects.values.sorted { $0.id < $1.id }
+  }
+
+  /// The link in `/proc/PID` to what the VMA of exactly this range maps.
+  static func linkName(of range: PageRange) -> String {
+    "map_files/\(String(range.start, radix: 16))-\(String(range.end, radix: 16))"
   }
 
   /// Calls `body` for every run of pages of `file` that may hold data, by byte offset.

@@ -100,4 +100,6 @@ public struct PredumpSummary: Sendable {
   public var freeze: FreezeReport?
   /// From attaching to the end (ns).
   public var wallNanoseconds: UInt64
+  /// The most memory that this program itself ever had resident (bytes); 0 if it cannot tell.
+  public var peakResidentBytes: UInt64
 }

@@ -190,7 +190,8 @@ struct PredumpSession: ~Copyable {
     try images.mark(outcome)
     return PredumpSummary(
       outcome: outcome, rounds: reports, freeze: freeze,
-      wallNanoseconds: MonotonicClock.now - began)
+      wallNanoseconds: MonotonicClock.now - began,
+      peakResidentBytes: (try? ThisThread.status())?.peakResidentBytes ?? 0)
   }
 
   private func nextPlan(_ kind: RoundKind) -> RoundPlan {

@@ -10,6 +10,8 @@ struct DirtyTracker: ~Copyable {
   private let scanner: PagemapScanner
   /// Ranges that were registered without their old protection being cleared.
   private var suspects: [PageRange] = []
+  /// Ranges that were registered for the last round, with whatever came to lie in them meanwhile.
+  private var registered: [PageRange] = []
 
   init(userfaultfd: consuming Userfaultfd, pagemap: consuming File) {
     self.userfaultfd = userfaultfd
@@ -35,8 +37,9 @@ struct DirtyTracker: ~Copyable {
   /// - Returns: those that cannot be; their treatment in `records` is changed.
   mutating func register(_ records: inout [VMARecord]) throws(KernelError) -> [Refusal] {
     var refusals: [Refusal] = []
+    try releaseOthers(records)
     let runs = try unregisteredRuns(records)
-    suspects = []
+    (suspects, registered) = ([], [])
     for run in runs {
       let span = PageRange(
         start: records[run.lowerBound].range.start, end: records[run.upperBound - 1].range.end)
@@ -55,9 +58,23 @@ struct DirtyTracker: ~Copyable {
     return refusals
   }
 
+  /// Ends tracking of VMAs that are not to be tracked. They come to be so when the target maps a file
+  /// or a shared object between the list of its VMAs and their registration, whose range it lies in
+  /// then; a page that is protected there makes a later MADV_GUARD_INSTALL of the target hang.
+  private func releaseOthers(_ records: [VMARecord]) throws(KernelError) {
+    for record in records where record.treatment != .tracked {
+      let mayBe = registered.contains { !$0.intersection(record.range).isEmpty }
+      guard mayBe, try scanner.isRegistered(record.range.start) else { continue }
+      do throws(KernelError) { try userfaultfd.unregister(record.range) } catch {
+        // It went, or changed, meanwhile: the next round sees what is there then.
+      }
+    }
+  }
+
   /// Registers `range` and clears what protection it may have kept from an earlier registration.
   private mutating func startTracking(_ range: PageRange) -> KernelError? {
     do throws(KernelError) { try userfaultfd.register(range) } catch { return error }
+    registered.append(range)
     do throws(KernelError) {
       try userfaultfd.clearProtection(range)
       return nil
@@ -97,12 +114,16 @@ struct DirtyTracker: ~Copyable {
   }
 
   /// Pages that a scan would find written now, and the runs that they form. Protects nothing.
+  ///
+  /// It walks what the scan of a freeze walks, all that is populated: the time that it takes is the
+  /// time that the freeze will need for it.
   func pending(_ records: [VMARecord]) throws(KernelError) -> PendingPages {
     var pending = PendingPages()
     for record in records where record.treatment == .tracked {
       var end: UInt64 = 0
       do throws(ScanFailure<Never>) {
-        try scanner.scan(record.range, filter: .dirtyData, protect: false) { region in
+        try scanner.scan(record.range, filter: .populated, protect: false) { region in
+          guard region.categories.contains(.written), Self.holdsData(region) else { return }
           pending.pageCount += region.range.pageCount
           if region.range.start != end { pending.runCount += 1 }
           end = region.range.end
@@ -119,10 +140,12 @@ struct DirtyTracker: ~Copyable {
     _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {
     var cursor = previous
+    let isSuspect = isSuspect(range)
     try scanner.scan(range, filter: .populated, protect: !isFrozen) {
       (region) throws(Failure) in
-      // Without a registration (lost since the last round) there are no trustworthy written bits.
-      let isTracked = region.categories.contains(.writeProtectAllowed)
+      // Without a registration (lost since the last round), or with protection from before it, there
+      // are no trustworthy written bits.
+      let isTracked = region.categories.contains(.writeProtectAllowed) && !isSuspect
       if region.categories.contains(.written) || !isTracked {
         try store(region, body)
       } else if Self.holdsData(region) {
@@ -146,11 +169,14 @@ struct DirtyTracker: ~Copyable {
     region.categories.isDisjoint(with: [.guardPage, .zero])
   }
 
+  private func isSuspect(_ range: PageRange) -> Bool {
+    suspects.contains { !$0.intersection(range).isEmpty }
+  }
+
   private func unregisteredRuns(_ records: [VMARecord]) throws(KernelError) -> [Range<Int>] {
     var runs: [Range<Int>] = []
     for (index, record) in records.enumerated() where record.treatment == .tracked {
-      let isSuspect = suspects.contains { !$0.intersection(record.range).isEmpty }
-      if !isSuspect, try scanner.isRegistered(record.range.start) { continue }
+      if !isSuspect(record.range), try scanner.isRegistered(record.range.start) { continue }
       if let last = runs.last, last.upperBound == index {
         runs[runs.count - 1] = last.lowerBound..<(index + 1)
       } else {
@@ -167,10 +193,4 @@ struct PendingPages: Sendable, Equatable {
   var pageCount: UInt64 = 0
   /// Runs of such pages: each is a read of its own.
   var runCount: UInt64 = 0
-}
-
-extension PagemapScanner.Filter {
-  /// Written pages that hold data: not the kernel's zero page, not a guard page.
-  static let dirtyData = PagemapScanner.Filter(
-    required: .written, forbidden: [.zero, .guardPage], anyOf: [.present, .swapped])
 }

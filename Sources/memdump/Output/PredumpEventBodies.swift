@@ -121,6 +121,7 @@ struct SummaryBody: Encodable, Sendable {
   let bytesOut: UInt64
   let ratio: Double?
   let wallNs: UInt64
+  let peakResidentBytes: UInt64
   let freeze: ThawedBody?
 
   init(_ summary: PredumpSummary, directory: String) {
@@ -133,6 +134,7 @@ struct SummaryBody: Encodable, Sendable {
     bytesOut = summary.rounds.reduce(0) { $0 + $1.totals.payloadBytes }
     ratio = Units.ratio(bytesIn, bytesOut)
     wallNs = summary.wallNanoseconds
+    peakResidentBytes = summary.peakResidentBytes
     freeze = summary.freeze.map { ThawedBody($0) }
   }
 }

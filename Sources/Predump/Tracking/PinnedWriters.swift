@@ -1,0 +1,68 @@
+internal import Kernel
+
+/// Signs that a process lets devices or the kernel write to its memory through pages that they hold
+/// on to. Such a write is not seen by write protection if its page was pinned before the page was
+/// protected: direct I/O in flight, aio, registered io_uring buffers.
+struct PinnedWriters: Sendable, Equatable {
+  /// A descriptor is open with O_DIRECT.
+  var hasDirectIO = false
+  /// An aio context exists.
+  var hasAIO = false
+  /// An io_uring exists.
+  var hasIOURing = false
+  /// Buffers that are registered with an io_uring, which pins them as long as they are.
+  var fixedBuffers: [PageRange] = []
+
+  /// Whether a scan while the process runs may miss a write.
+  var needsStoppedScan: Bool { hasDirectIO || hasAIO || hasIOURing }
+
+  /// Looks at the descriptors and mappings of the process.
+  static func signs(of process: borrowing TargetProcess, maps: [MapsEntry]) throws(KernelError)
+    -> PinnedWriters
+  {
+    var signs = PinnedWriters()
+    signs.hasAIO = maps.contains { $0.path.hasPrefix("/[aio]") }
+    for name in try process.names(in: "fdinfo") {
+      let bytes: [UInt8]
+      // Closed since it was listed.
+      do throws(KernelError) { bytes = try process.read("fdinfo/\(name)") } catch { continue }
+      signs.add(fdinfo: String(decoding: bytes, as: UTF8.self))
+    }
+    signs.fixedBuffers.sort { $0.start < $1.start }
+    return signs
+  }
+
+  /// Takes in one `/proc/PID/fdinfo/N` (proc_pid_fdinfo(5); kernel: io_uring/fdinfo.c).
+  mutating func add(fdinfo text: String) {
+    let directFlag: UInt64 = 0o40000
+    var isInBufferList = false
+    for line in text.split(separator: "\n") {
+      if isInBufferList, let range = Self.buffer(line) {
+        fixedBuffers.append(range)
+        continue
+      }
+      isInBufferList = false
+      if line.hasPrefix("flags:") {
+        let octal = line.dropFirst(6).drop { $0 == "\t" || $0 == " " }
+        if (UInt64(octal, radix: 8) ?? 0) & directFlag != 0 { hasDirectIO = true }
+      } else if line.hasPrefix("SqMask:") {
+        hasIOURing = true
+      } else if line.hasPrefix("UserBufs:") {
+        isInBufferList = true
+      }
+    }
+  }
+
+  /// The pages that a line such as `    0: 0x7f0000001000/4096` touches.
+  private static func buffer(_ line: Substring) -> PageRange? {
+    let parts = line.split(separator: ":", maxSplits: 1)
+    guard parts.count == 2 else { return nil }
+    let numbers = parts[1].drop { $0 == " " || $0 == "\t" }.split(separator: "/")
+    guard numbers.count == 2, numbers[0].hasPrefix("0x"),
+      let start = UInt64(numbers[0].dropFirst(2), radix: 16), let count = UInt64(numbers[1]),
+      count > 0, start <= UInt64.max - count - pageBytes
+    else { return nil }
+    let end = (start + count + pageBytes - 1) / pageBytes * pageBytes
+    return PageRange(start: start / pageBytes * pageBytes, end: end)
+  }
+}
