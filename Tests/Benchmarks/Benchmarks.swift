@@ -14,6 +14,7 @@ enum Benchmarks {
       limit PID    reading and LZ4 on all cores at once: the limit of a full round
       attach PID   getting a userfaultfd of PID: in all, and how long a thread of it stands still
       memcpy       copying memory to memory
+      first-write  a write to a page that is write-protected for tracking
       encode       Chunk: digest, zero test and LZ4, one thread
       verify DIR   ChainVerifier over images
 
@@ -25,6 +26,7 @@ enum Benchmarks {
     do {
       switch command {
       case "memcpy": report(try CopyBenchmark.run(repetitions(arguments, at: 1)))
+      case "first-write": report(try FirstWriteBenchmark.run(repetitions(arguments, at: 1)))
       case "encode": report(EncodeBenchmark.run(repetitions(arguments, at: 1)))
       case "verify":
         guard arguments.count > 1 else { fail(usage, code: 64) }

@@ -13,7 +13,7 @@ struct TargetMemory {
       entries
       .filter { entry in
         let isNamedByKernel = entry.path.hasPrefix("[") && !entry.path.hasPrefix("[anon")
-        return !entry.isShared && entry.inode == 0 && entry.protection & 1 != 0
+        return !entry.isShared && entry.inode == 0
           && (!isNamedByKernel || entry.path == "[heap]" || entry.path == "[stack]")
       }
       .map(\.range)

@@ -13,6 +13,7 @@ from tools import Tools
 def main():
     parser = argparse.ArgumentParser(prog="bench.sh")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="")
     parser.add_argument("--out", default=".build/bench")
     options = parser.parse_args()
     os.makedirs(options.out, exist_ok=True)
@@ -20,7 +21,8 @@ def main():
     report = Report(describe(), options.quick)
     scene = Scene()
     try:
-        Sections(scene, Tools(scene), report, options.quick).all()
+        Sections(scene, Tools(scene), report, options.quick).run(
+            [name for name in options.only.split(",") if name])
     except Failure as failure:
         say(str(failure))
         sys.exit(1)

@@ -1,7 +1,7 @@
 """What is measured. Whatever is compared is measured in turn, in one run: A B A B."""
 import time
 
-from machine import BUILD, Failure, say
+from machine import Failure, say
 from report import median
 from targets import Redis, Workload, stamp
 
@@ -19,7 +19,8 @@ class Sections:
         self.repetitions = 2 if quick else 5
         self.main_size = 256 * MIB if quick else GIB
         self.sizes = [256 * MIB] if quick else [256 * MIB, GIB, 4 * GIB]
-        self.first_round_seconds = 0.0
+        # Seconds by size, of targets without a writer.
+        self.first_rounds = {}
 
     def in_turn(self, **bodies):
         """Runs the bodies A B A B; the results of each by its name."""
@@ -29,13 +30,26 @@ class Sections:
                 results[name].append(body())
         return results
 
-    def all(self):
-        for section in (
+    def run(self, wanted):
+        """The sections of these names, or all."""
+        sections = {section.__name__: section for section in (
             self.full_round, self.zero_heavy, self.inner_loops, self.scan, self.freeze,
-            self.matrix, self.gaps, self.throughput, self.redis, self.over_all_runs,
-        ):
-            say(section.__name__.replace("_", " "))
-            section()
+            self.matrix, self.gaps, self.throughput, self.redis)}
+        for name in wanted:
+            if name not in sections:
+                raise Failure(f"no section {name}; there are {' '.join(sections)}")
+        for name in wanted or sections:
+            say(name.replace("_", " "))
+            sections[name]()
+        self.over_all_runs()
+
+    def first_round_seconds(self):
+        """How long the first round of the main target takes."""
+        if not self.first_rounds.get(self.main_size):
+            with stamp(self.scene, self.main_size) as target:
+                dump = self.tools.memdump(target.pid, size=self.main_size)
+                self.first_rounds[self.main_size] = dump["first_ns"] / 1e9
+        return self.first_rounds[self.main_size]
 
     # A target that writes nothing: the first round, and the peers.
 
@@ -85,7 +99,7 @@ class Sections:
             self.report.row(section, label, **{
                 "GB/s": of(name, "gb_per_second"), "per core": of(name, "gb_per_core_second"),
                 "peak MiB": of(name, "peak_rss_bytes") / MIB})
-        self.first_round_seconds = of("memdump", "first_ns") / 1e9
+        self.first_rounds[size] = of("memdump", "first_ns") / 1e9
 
         size_name = name_of(size)
         self.report.bar(
@@ -132,6 +146,11 @@ class Sections:
         self.report.bar(
             "mallocs in appending and encoding",
             max(row["mallocs_per_chunk"] for row in encode["rows"]), most=0)
+        first = self.tools.limit("first-write", self.repetitions)
+        self.report.samples("first write", first)
+        self.report.row(section, "the kernel's part of a first write", **{
+            "protected ns": first["protected_ns_per_page"],
+            "unprotected ns": first["unprotected_ns_per_page"]})
 
     def scan(self):
         size, tools, count = self.main_size, self.tools, 4 * self.repetitions
@@ -159,6 +178,11 @@ class Sections:
             "scan / bare ioctl, worst case",
             max(one["ratio"] for name, one in found.items() if "TiB" not in name), most=1.3,
             detail=", ".join(f"{name} {one['ratio']:.2f}" for name, one in found.items()))
+        scattered = found["each second page"]
+        self.report.bar(
+            "mallocs a region, scan of scattered pages",
+            scattered["mallocs_per_scan"] / scattered["regions"], most=0.01,
+            detail=f"{scattered['mallocs_per_scan']:,} for {scattered['regions']:,.0f} regions")
         self.report.bar("attach, ms in all", attach["total_ns"] / 1e6, most=5)
         self.report.bar("attach, ms stopped", attach["stopped_ns"] / 1e6, most=1)
 
@@ -172,7 +196,7 @@ class Sections:
         """Freezes after exactly one live round: what was written during it is what is dirty."""
         size, tools = self.main_size, self.tools
         once = ("--max-rounds", "1", "--target-downtime", "1us")
-        rate = wanted / max(self.first_round_seconds, 0.01)
+        rate = wanted / self.first_round_seconds()
         # The writer slows the round down, so its rate is corrected once.
         with stamp(self.scene, size, rate=int(rate)) as target:
             pages = median(tools.memdump(target.pid, *once, size=size)["pages"] for _ in range(2))
@@ -218,6 +242,8 @@ class Sections:
         name = f"{name_of(size)}, {rate:,}/s {pattern}"
         self.report.samples(f"matrix {name}", runs)
         of = lambda tool, key: median(run[key] for run in runs[tool])
+        if rate == 0:
+            self.first_rounds[size] = of("memdump", "first_ns") / 1e9
         self.report.row("all rounds, --target-downtime 20ms; criu dump beside it", name, **{
             "rounds": of("memdump", "rounds"), "wall s": of("memdump", "wall"),
             "pages": of("memdump", "pages"), "frozen ms": of("memdump", "frozen_ms"),
@@ -238,8 +264,8 @@ class Sections:
             body()
             return target.gap()
 
+        seconds = 2 * self.first_round_seconds()
         with stamp(self.scene, size, rate=2000) as target:
-            seconds = 2 * self.first_round_seconds
             rounds = []
             runs = self.in_turn(
                 alone=lambda: gap(lambda: time.sleep(seconds)),
@@ -254,7 +280,8 @@ class Sections:
         self.report.row(section, "live rounds of memdump", ms=during,
                         rounds=median(run["live_rounds"] for run in rounds))
         detail = f"{during:.2f} ms; undisturbed {alone:.2f} ms, cores busy {busy:.2f} ms"
-        self.report.bar("gap in live rounds / undisturbed", during / alone, most=1.25, detail=detail)
+        self.report.bar(
+            "gap in live rounds / undisturbed", during / alone, most=1.25, detail=detail)
         self.report.bar("gap in live rounds / cores as busy", during / busy, most=1.25)
         self.report.unmeasured(
             "criu pre-dump's chain: last freeze, gaps",
@@ -275,11 +302,12 @@ class Sections:
         size, tools = self.main_size, self.tools
         section = f"the target's own work, {name_of(size)} (pages/s)"
         kept = {}
+        seconds = max(0.5, self.first_round_seconds())
         for rate, pattern in ((100000, "hot"), (100000, "uniform"), ("max", "hot")):
             with stamp(self.scene, size, rate, pattern) as target:
                 measured = lambda body: target.writes_per_second(body)[1]
                 runs = self.in_turn(
-                    alone=lambda: measured(lambda: time.sleep(max(0.5, self.first_round_seconds))),
+                    alone=lambda: measured(lambda: time.sleep(seconds)),
                     busy=lambda: measured(lambda: tools.limit("limit", target.pid, 1)),
                     predump=lambda: measured(lambda: tools.memdump(target.pid, size=size)))
             name = f"{rate} {pattern}"
@@ -343,9 +371,14 @@ class Sections:
         dumps = self.tools.dumps
         self.report.samples("all dumps", dumps)
         frozen = [dump for dump in dumps if "error" in dump]
-        self.report.bar(
-            "prediction error, median of all freezes", median(dump["error"] for dump in frozen),
-            most=0.25, detail=f"{len(frozen)} freezes")
+        if frozen:
+            self.report.bar(
+                "prediction error, median of all freezes", median(dump["error"] for dump in frozen),
+                most=0.25, detail=f"{len(frozen)} freezes")
+        if GIB in self.first_rounds and 4 * GIB in self.first_rounds:
+            self.report.bar(
+                "first round, 4 GiB / 1 GiB, wall",
+                self.first_rounds[4 * GIB] / self.first_rounds[GIB], most=4.4)
         for size in sorted({dump["size"] for dump in dumps if dump["size"] >= 256 * MIB}):
             these = [dump for dump in dumps if dump["size"] == size]
             most = max(dump["peak_rss"] - dump.get("pages", 0) * 4096 for dump in these)
