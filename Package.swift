@@ -61,6 +61,12 @@ let package = Package(
 
     // Programs that the tests dump.
     .executableTarget(name: "workload", path: "Tests/Workloads", cSettings: strictC),
+    // Inner loops and bare limits; scripts/bench.sh runs it.
+    .target(name: "CMallocCount", path: "Tests/CMallocCount", cSettings: strictC),
+    .executableTarget(
+      name: "benchmarks",
+      dependencies: ["CLinux", "CLZ4", "CMallocCount", "Kernel", "Tracee", "Images"],
+      path: "Tests/Benchmarks", swiftSettings: strict),
     .target(name: "CTestSupport", path: "Tests/CTestSupport", cSettings: strictC),
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(

@@ -111,10 +111,20 @@ static void reserve(uint64_t bytes) {
 }
 
 int run_idle(const struct options *options) {
-  options_allow(options, (const char *const[]){"pages", "reserve", NULL});
+  options_allow(options, (const char *const[]){"pages", "zero", "every", "reserve",
+                                               NULL});
   uint64_t pages = option_number(options, "pages", 16);
+  uint64_t zero_percent = option_number(options, "zero", 0);
+  uint64_t every = option_number(options, "every", 1);
   char *memory = map_private((pages ? pages : 1) * PAGE);
-  fill(memory, pages * PAGE, 11);
+  for (uint64_t page = 0; page < pages; page += every ? every : 1) {
+    char *bytes = memory + page * PAGE;
+    // In runs of 1 MiB; written, so that they are pages of its own and not the kernel's zero page.
+    if (page / 256 * 61 % 100 < zero_percent)
+      memset(bytes, 0, PAGE);
+    else
+      fill(bytes, PAGE, 11 + page);
+  }
   reserve(option_number(options, "reserve", 0));
   say("ready pid=%d arena=0x%lx pages=%lu", getpid(), (uintptr_t)memory, pages);
   wait_for_stdin_to_close();

@@ -23,8 +23,9 @@
 //                                             prints a ready line of its own.
 // exiter      as execer                       `exit` (or after_ms): exits with 0 in the midst.
 // leaderless  bytes=64M                       The thread-group leader has ended, others live.
-// idle        pages=16 reserve=0              arena=0x pages=N. Touched memory, sleeping; besides it
-//                                             that many bytes of untouched address space.
+// idle        pages=16 reserve=0              arena=0x pages=N. Touched memory, sleeping: `zero`
+//             zero=0 every=1                  percent zeros, each `every`th page with holes between;
+//                                             besides it `reserve` bytes of untouched address space.
 // zombie                                      zombie=PID, a child that exited and is not reaped.
 // vfork                                       child=PID, a vfork child that shares the memory of pid.
 // uffd        pages=64                        arena=0x pages=N uffd=FD. Registered with a
