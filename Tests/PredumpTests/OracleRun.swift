@@ -38,8 +38,17 @@ struct OracleRun {
     return Array(1...200)
   }
 
-  /// Runs the process, dumps it, and compares.
+  /// Runs the process, dumps it, and compares. A thread that a busy machine does not let come to a
+  /// stop in time makes the dump give up, which loses nothing: it is tried again.
   func play() throws -> Outcome {
+    for _ in 0..<4 {
+      if let outcome = try attempt() { return outcome }
+    }
+    return Outcome(problems: ["the process did not come to a stop in four attempts"])
+  }
+
+  /// - Returns: nil if the process did not come to a stop in time.
+  private func attempt() throws -> Outcome? {
     var random = SeededRandom(seed: seed)
     let directory = try TemporaryDirectory()
     let images = directory.file("images")
@@ -64,6 +73,8 @@ struct OracleRun {
         _ = target.program.readLine()
       }
       outcome.rounds = summary.rounds.count - 1
+    } catch .freeze {
+      return nil
     } catch {
       outcome.problems.append("the dump failed: \(error)")
       return outcome
