@@ -10,14 +10,23 @@ package struct PagemapScanner: ~Copyable {
   /// Storage of the kernel's answer. Owned here, so it lives as long as any call that fills it.
   private let vector: UnsafeMutablePointer<clinux_page_region>
   private let vectorCount: Int
+  private let faults: EngineFaultPlan
+  private let debt: ScanDebt?
 
   /// Scans through an open `/proc/PID/pagemap`.
   ///
-  /// - Parameter vectorCount: regions asked for in one call; at least 1.
-  package init(pagemap: consuming File, vectorCount: Int = defaultVectorCount) {
+  /// - Parameters:
+  ///   - vectorCount: regions asked for in one call; at least 1.
+  ///   - debt: told what protecting scans report as written.
+  package init(
+    pagemap: consuming File, vectorCount: Int = defaultVectorCount, faults: EngineFaultPlan = EngineFaultPlan(),
+    debt: ScanDebt? = nil
+  ) {
     precondition(vectorCount > 0)
     self.pagemap = pagemap
     self.vectorCount = vectorCount
+    self.faults = faults
+    self.debt = debt
     vector = .allocate(capacity: vectorCount)
     // Written once now: a fault while the kernel copies its answer out would lose the answer, and
     // with it the pages that the call has protected already.
@@ -68,12 +77,14 @@ package struct PagemapScanner: ~Copyable {
     var position = range.start
     while position < range.end {
       var walkEnd: UInt64 = 0
-      let count: Int
+      var count: Int
       do throws(KernelError) {
         count = try fill(
           PageRange(start: position, end: range.end), filter: filter, protect: protect,
           walkEnd: &walkEnd)
       } catch { throw .kernel(error) }
+      if protect, let debt { note(count, in: debt) }
+      if faults.has(.losePartialVector), position > range.start, count < vectorCount { count = 0 }
       for index in 0..<count {
         let region = vector[index]
         merger.add(
@@ -83,6 +94,7 @@ package struct PagemapScanner: ~Copyable {
       }
       // The end is where the walk stopped, which may lie before the last region's end.
       if walkEnd <= position { break }
+      if faults.has(.dropRestAtFullVector), count == vectorCount { break }
       position = walkEnd
       do throws(Failure) { try merger.flush(before: position, body) } catch { throw .body(error) }
     }
@@ -107,6 +119,17 @@ package struct PagemapScanner: ~Copyable {
     let found = try fill(
       page, filter: Filter(required: .writeProtectAllowed), protect: false, walkEnd: &walkEnd)
     return found > 0
+  }
+
+  /// Enters the first `count` answers that tell of a write. Guard pages and the kernel's page of
+  /// zeros count as written and hold nothing.
+  private func note(_ count: Int, in debt: ScanDebt) {
+    for region in UnsafeBufferPointer(start: vector, count: count) {
+      let categories = PageCategories(rawValue: region.categories)
+      if categories.contains(.written), categories.isDisjoint(with: [.guardPage, .zero]) {
+        debt.owe(PageRange(start: region.start, end: region.end))
+      }
+    }
   }
 
   private func fill(

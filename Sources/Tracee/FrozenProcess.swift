@@ -105,9 +105,26 @@ package struct FrozenProcess: ~Copyable {
         throw .kernel(error)
       }
       held.letGo()
+      if order == .stopped { awaitStop(of: target, deadline: MonotonicClock.now + timeout) }
       reports.put(
         .success(Report(began: began, ended: MonotonicClock.now, threadCount: held.count)))
     } catch { reports.put(.failure(error)) }
+  }
+}
+
+/// Waits until job control holds every thread, which each of them still has to notice: whoever
+/// looks next is to see a stopped process.
+private func awaitStop(of target: borrowing TargetProcess, deadline: UInt64) {
+  while MonotonicClock.now < deadline {
+    do throws(KernelError) {
+      var isStopped = true
+      for tid in try target.threadIDs() {
+        let state = try ProcessStat(parsing: try target.read("task/\(tid)/stat")).state
+        isStopped = isStopped && ["T", "Z", "X"].contains(state)
+      }
+      if isStopped { return }
+    } catch { return }
+    MonotonicClock.pause(nanoseconds: 50_000)
   }
 }
 

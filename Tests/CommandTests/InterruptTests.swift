@@ -47,6 +47,33 @@ import Testing
     #expect(!names.contains { $0.hasSuffix(".partial") }, "\(names)")
   }
 
+  @Test("a dump that waits for its bandwidth hears a signal", .timeLimit(.minutes(1)))
+  func throttled() throws {
+    // Sixteen megabytes at 64 KiB a second: over four minutes.
+    let memdump = try Memdump([
+      "predump", "--pid", "\(workload.pid)", "--images-dir", images, "--json", "--bwlimit", "64KiB",
+    ])
+    #expect(try memdump.wait(for: "attached") != nil)
+    memdump.send(SIGINT)
+    #expect(try memdump.finish().status == 128 + SIGINT)
+    expectFree(workload.pid)
+  }
+
+  @Test("a second dump of a process that is being dumped is refused, and the first goes on")
+  func second() throws {
+    let memdump = try startEndless()
+    memdump.send(SIGSTOP)  // tracking goes on, and ends neither before nor during the second
+    let other = scratch.file("other")
+    expectRefusal(
+      try Memdump.run(["predump", "--pid", "\(workload.pid)", "--images-dir", other]), 24,
+      saying: "tracked by another program")
+    #expect(ProcessState(of: workload.pid).isTracked)
+    memdump.send(SIGCONT)
+    memdump.send(SIGINT)
+    #expect(try memdump.finish().status == 128 + SIGINT)
+    expectFree(workload.pid)
+  }
+
   @Test("a second signal ends it at once, and the target runs on") func twice() throws {
     let memdump = try startEndless()
     memdump.send(SIGINT)

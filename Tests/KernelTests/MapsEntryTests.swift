@@ -44,6 +44,22 @@ import Testing
     #expect(entry.inode == 7)
   }
 
+  @Test("a VMA that grew while the file was read is listed again: only what is new is kept")
+  func overlaps() {
+    let entries = parse(
+      """
+      1000-3000 rw-p 00000000 00:00 0
+      1000-5000 rw-p 00000000 00:00 0
+      5000-7000 r--p 00001000 08:01 7 /file
+      6000-9000 r--p 00002000 08:01 7 /file
+      6000-8000 r--p 00002000 08:01 7 /file
+
+      """)
+    #expect(entries.map(\.range.start) == [0x1000, 0x3000, 0x5000, 0x7000])
+    #expect(entries.map(\.range.end) == [0x3000, 0x5000, 0x7000, 0x9000])
+    #expect(entries.map(\.fileOffset) == [0, 0, 0x1000, 0x3000])
+  }
+
   @Test("a file's name with a newline, as a live process maps it, stays one entry")
   func liveNewline() throws {
     let path = "/var/tmp/memdump a\nb\\c-\(getpid())"

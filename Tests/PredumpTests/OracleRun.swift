@@ -1,9 +1,10 @@
 import Foundation
 import Images
 import Kernel
-import Predump
 import TestSupport
 import Tracee
+
+@testable import Predump
 
 /// One process, dumped once and compared.
 struct OracleRun {
@@ -11,6 +12,8 @@ struct OracleRun {
   struct Outcome {
     /// In words; empty if the images are right.
     var problems: [String] = []
+    /// Whether the images do not hold what the process does: the worst that can be.
+    var isLoss = false
     /// Operations that the process had done when it stood still.
     var operations: UInt64 = 0
     /// Live rounds.
@@ -23,6 +26,8 @@ struct OracleRun {
   let seed: UInt64
   /// Operations until the process calms down.
   var operations: UInt64 = 2000
+  /// How the engine is broken on purpose.
+  var faults = EngineFaultPlan()
 
   /// The seeds to run: one, so many fresh ones, or the same ones as always.
   static func seeds(_ environment: [String: String]) -> [UInt64] {
@@ -42,7 +47,7 @@ struct OracleRun {
       "hostile",
       [
         "seed=\(seed)", "ops=\(2 * operations)",
-        "rate=\(Int.random(in: 5_000...50_000, using: &random))",
+        "rate=\(Int.random(in: 10_000...50_000, using: &random))",
         "threads=\(Int.random(in: 0...2, using: &random))",
       ])
     defer { target.program.end() }
@@ -73,6 +78,7 @@ struct OracleRun {
     outcome.pagesCompared = comparison.pagesCompared
     outcome.operations = try Self.number(at: try target.number("operations"), of: pid)
     if !comparison.isEqual {
+      outcome.isLoss = true
       outcome.problems.append(
         "\(comparison.pagesDifferent) pages, \(comparison.vmasDifferent) VMAs differ: "
           + comparison.first.map { "\($0.kind): \($0.message)" }.joined(separator: "; "))
@@ -100,6 +106,9 @@ struct OracleRun {
     options.policy.minShrinkPercent = 0
     options.policy.maxRounds = Int.random(in: 1...6, using: &random)
     if Int.random(in: 0..<4, using: &random) == 0 { options.freezeMemoryBytes = 64 * pageBytes }
+    // Small ones are full at every turn.
+    options.tuning.vectorCount = [1, 2, 3, 16, 4096].randomElement(using: &random) ?? 1
+    options.tuning.faults = faults
     options.leave = .stopped
     options.sync = false
     return options

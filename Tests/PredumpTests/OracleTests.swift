@@ -1,7 +1,5 @@
 import Foundation
-import Images
 import Kernel
-import Predump
 import TestSupport
 import Testing
 
@@ -30,4 +28,21 @@ import Testing
     }
     print("oracle: \(census)")
   }
+
+  #if DEBUG
+    @Test("a broken engine is found out", arguments: EngineFault.allCases)
+    func everyFaultIsFound(_ fault: EngineFault) throws {
+      let seeds = 1...UInt64(60)
+      for seed in seeds {
+        var run = OracleRun(seed: seed)
+        run.faults = EngineFaultPlan(fault)
+        let outcome = try run.play()
+        if outcome.isLoss {
+          print("oracle: \(fault) is found with seed \(seed): \(outcome.problems)")
+          return
+        }
+      }
+      Issue.record("\(fault) stays unnoticed for \(seeds.count) seeds")
+    }
+  #endif
 }

@@ -107,6 +107,16 @@ struct VMAClassifierTests {
     #expect(classify([Self.rows[0]]).first?.sharedObjectID == 0)
   }
 
+  @Test("a SysV segment is not the memfd whose inode number is the segment's id")
+  func segmentNumbers() {
+    let ids = classify(
+      ["/memfd:x (deleted)", "/SYSV00000000 (deleted)"].map {
+        Row(path: $0, isShared: true, inode: 5, kind: .memfd, treatment: .wholeInFreeze)
+      }
+    ).map(\.sharedObjectID)
+    #expect(ids[0] != ids[1])
+  }
+
   @Test("flags and advice become mmap's and madvise's numbers")
   func flagBits() throws {
     let row = Row(

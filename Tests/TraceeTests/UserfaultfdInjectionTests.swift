@@ -39,7 +39,8 @@ import Tracee
     _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(leaving: .stopped)
     #expect(try target.stat().state == "T")
     _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(leaving: .running)
-    #expect(try target.stat().state == "T")
+    // On its way back into the stop that it was in.
+    while try target.stat().state != "T" { sched_yield() }
     _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(leaving: .killed)
     #expect(child.wait() == SIGKILL)
   }

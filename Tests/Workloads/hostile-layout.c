@@ -136,7 +136,31 @@ void op_swap(struct hostile *h) {
   if (mremap(address(h, b), PAGE, PAGE, flags, address(h, a)) == MAP_FAILED) die("mremap");
   h->state[a] = h->state[b];
   if (mremap(third, PAGE, PAGE, flags, address(h, b)) == MAP_FAILED) die("mremap");
+  hostile_reserve(third, 1);
   h->state[b] = state;
+}
+
+/// Memory that comes back to where it was joins its neighbours again. If it was tracked where it came
+/// from, they are no longer tracked then, though their pages stay protected: the most hidden way in
+/// which a write gets lost.
+void op_travel(struct hostile *h) {
+  char *middle = h->home + HOME_PAGES * PAGE;
+  char *from = h->travels ? h->inn : middle, *to = h->travels ? middle : h->inn;
+  size_t bytes = HOME_PAGES * PAGE;
+  if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
+    // Part of it is tracked, part not: it starts anew.
+    if (mmap(to, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+        to)
+      die("mmap");
+  }
+  hostile_reserve(from, HOME_PAGES);
+  h->travels = !h->travels;
+}
+
+void op_home_store(struct hostile *h) {
+  size_t page = hostile_below(h, 3 * HOME_PAGES);
+  bool away = h->travels && page / HOME_PAGES == 1;
+  hostile_stamp(h, away ? h->inn + (page - HOME_PAGES) * PAGE : h->home + page * PAGE, PAGE);
 }
 
 static void protect(struct hostile *h, struct span span, int protection) {

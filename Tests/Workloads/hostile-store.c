@@ -71,6 +71,8 @@ static void read_into(struct hostile *h, char *page) {
 
 void op_read_call(struct hostile *h) { each_page(h, 4, PAGE_WRITABLE, read_into); }
 
+/// The kernel pins the page and writes it past the page table: protected in between, it is written
+/// unseen. Only where asked for, since no tracking by protection can see it.
 static void write_remotely(struct hostile *h, char *page) {
   char bytes[256];
   hostile_stamp(h, bytes, sizeof bytes);
@@ -126,6 +128,14 @@ void op_sparse(struct hostile *h) {
   uint64_t then = hostile_below(h, 4);
   if (then == 0) madvise(page, PAGE, MADV_DONTNEED);
   if (then <= 2) mprotect(page, PAGE, PROT_NONE);
+}
+
+void op_huge(struct hostile *h) {
+  if (!h->huge) return;
+  if (hostile_below(h, 4))
+    hostile_stamp(h, h->huge + hostile_below(h, HUGE_PAGE / PAGE) * PAGE, PAGE);
+  else
+    madvise(h->huge, HUGE_PAGE, MADV_DONTNEED);
 }
 
 __attribute__((noinline)) static uint64_t deepen(struct hostile *h, uint64_t frames) {

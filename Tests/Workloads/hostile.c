@@ -24,10 +24,11 @@ static const struct {
 } operations[] = {
     {40, op_store_byte},   {80, op_store_pages},   {20, op_store_same},    {20, op_read_pages},
     {10, op_read_call},    {10, op_remote_write},  {40, op_drop},          {10, op_populate},
-    {4, op_collapse},      {15, op_guard},         {15, op_unguard},       {10, op_sparse},
+    {4, op_collapse},      {15, op_guard},         {15, op_unguard},       {10, op_sparse},        {5, op_huge},
     {10, op_stack},        {15, op_heap},          {15, op_unmap},         {60, op_map_again},
     {20, op_map_file},     {10, op_map_object},    {40, op_move},          {10, op_move_away},
     {20, op_grow},         {30, op_swap},          {30, op_protect},       {30, op_unprotect},
+    {15, op_travel},       {30, op_home_store},
     {10, op_break},        {20, op_advise_range},  {20, op_object_store},  {20, op_object_pwrite},
     {15, op_object_drop},  {5, op_object_resize},  {20, op_file_store},    {15, op_file_drop},
     {10, op_file_pwrite},  {5, op_file_truncate},  {3, op_fork},           {4, op_child_store},
@@ -44,6 +45,12 @@ struct span hostile_span(struct hostile *h, size_t most) {
   size_t first = hostile_below(h, PLAY_PAGES);
   size_t count = 1 + hostile_below(h, most);
   return (struct span){first, count < PLAY_PAGES - first ? count : PLAY_PAGES - first};
+}
+
+void hostile_reserve(char *start, size_t pages) {
+  if (mmap(start, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+           -1, 0) != start)
+    die("mmap of a reservation");
 }
 
 void hostile_step(struct hostile *h) {
@@ -107,11 +114,21 @@ static void make_private(struct hostile *h) {
   hostile_stamp(h, h->play, PLAY_PAGES * PAGE);
   memset(h->state, PAGE_MAPPED | PAGE_READABLE | PAGE_WRITABLE | PAGE_ANONYMOUS, PLAY_PAGES);
   h->third_place = map_private(PAGE);
-  munmap(h->third_place, PAGE);
+  hostile_reserve(h->third_place, 1);
   h->steady = map_private(STEADY_PAGES * PAGE);
   hostile_stamp(h, h->steady, STEADY_PAGES * PAGE);
+  // With a gap, so that nothing else joins it.
+  h->home = (char *)map_private((3 * HOME_PAGES + 2) * PAGE) + PAGE;
+  mprotect(h->home - PAGE, PAGE, PROT_NONE);
+  mprotect(h->home + 3 * HOME_PAGES * PAGE, PAGE, PROT_NONE);
+  hostile_stamp(h, h->home, 3 * HOME_PAGES * PAGE);
+  h->inn = map_private(HOME_PAGES * PAGE);
+  hostile_reserve(h->inn, HOME_PAGES);
   h->sparse = mmap(NULL, 4ull << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (h->sparse == MAP_FAILED) die("mmap");
+  h->huge = mmap(NULL, HUGE_PAGE, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+  if (h->huge == MAP_FAILED) h->huge = NULL;
   h->heap_bottom = h->heap_top = sbrk(0);
 }
 

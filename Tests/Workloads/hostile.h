@@ -11,6 +11,9 @@
 /// Pages that are only ever stored to, by threads of their own.
 #define STEADY_PAGES 128u
 
+/// A third of the pages of the home: those in its midst travel.
+#define HOME_PAGES 16u
+
 /// What the mutator knows of a page of the playground. A page that is not mapped has none of these.
 enum page_state {
   PAGE_MAPPED = 1,
@@ -44,12 +47,16 @@ struct hostile {
   /// A page elsewhere, for swaps.
   char *third_place;
   char *steady;
-  /// Pages that a growing mapping has room for, apart from the playground.
+  /// Memory whose middle third is now here, now at the inn.
+  char *home, *inn;
+  bool travels;
   struct object objects[4];
   /// A file on disk, and its private and shared mapping.
   int file;
   char *file_private, *file_shared;
   char *sparse;
+  /// A huge page of the machine's pool; NULL if it has none to spare.
+  char *huge;
   char *heap_bottom, *heap_top;
   bool remote_writes;
 };
@@ -58,6 +65,9 @@ struct hostile {
 struct span {
   size_t first, count;
 };
+
+/// Keeps a place free of what the kernel or the C library map by themselves.
+void hostile_reserve(char *start, size_t pages);
 
 /// Does one random operation.
 void hostile_step(struct hostile *h);
@@ -78,6 +88,8 @@ void op_grow(struct hostile *h);
 void op_swap(struct hostile *h);
 void op_protect(struct hostile *h);
 void op_unprotect(struct hostile *h);
+void op_travel(struct hostile *h);
+void op_home_store(struct hostile *h);
 void op_break(struct hostile *h);
 void op_advise_range(struct hostile *h);
 
@@ -94,6 +106,7 @@ void op_collapse(struct hostile *h);
 void op_guard(struct hostile *h);
 void op_unguard(struct hostile *h);
 void op_sparse(struct hostile *h);
+void op_huge(struct hostile *h);
 void op_stack(struct hostile *h);
 void op_heap(struct hostile *h);
 

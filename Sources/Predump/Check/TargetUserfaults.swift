@@ -24,11 +24,10 @@ enum TargetUserfaults {
     let held =
       "\(taken.count) VMAs (\(byteText(bytes)), the first at \(hexAddress(first.start)))"
     if descriptors.isEmpty, areProtected {
-      return .warning(
-        id, title,
-        "\(held) are tracked by another program, perhaps another memdump; "
-          + "they are taken whole in the freeze",
-        remedy: "let that program end first")
+      // Two trackers of one page would each reset what the other has to see.
+      return .unsuitable(
+        id, title, "\(held) are tracked by another program, perhaps another memdump",
+        remedy: "let that program end first", pid: process.pid)
     }
     return .warning(
       id, title,

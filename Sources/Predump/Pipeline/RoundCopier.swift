@@ -5,15 +5,25 @@ internal import Kernel
 struct RoundCopier {
   private let pipeline: ChunkPipeline
   private let cancellation: Cancellation?
+  private var throttle: Throttle
+  private let debt: ScanDebt?
   private var chunk: Chunk?
   /// What the round holds so far.
   private(set) var populated = PopulatedSet()
   private(set) var counters = CopyCounters()
 
-  /// - Parameter cancellation: nil where stopping half-way would be worse than going on.
-  init(pipeline: ChunkPipeline, cancellation: Cancellation?) {
+  /// - Parameters:
+  ///   - cancellation: nil where stopping half-way would be worse than going on.
+  ///   - debt: of the scans whose pages are stored.
+  ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
+  init(
+    pipeline: ChunkPipeline, cancellation: Cancellation?, debt: ScanDebt?,
+    bytesPerSecondLimit: UInt64 = 0
+  ) {
     self.pipeline = pipeline
+    self.debt = debt
     self.cancellation = cancellation
+    throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
   }
 
   /// Takes a run from the parent.
@@ -54,12 +64,19 @@ struct RoundCopier {
       } catch { throw .kernel(error) }
       if isGone { throw .addressSpaceGone }
       if taken == 0 {
-        if chunk.isFull { flush() } else { position += pageBytes }
+        if chunk.isFull {
+          flush()
+        } else {
+          debt?.pay(PageRange(start: position, pageCount: 1))
+          position += pageBytes
+        }
         continue
       }
       let piece = PageRange(start: position, pageCount: UInt64(taken))
       counters.add(pages: UInt64(taken), nanoseconds: MonotonicClock.now - began)
       populated.append(piece)
+      throttle.spend(piece.byteCount, cancellation)
+      debt?.pay(piece)
       position = piece.end
       stored += UInt64(taken)
     }

@@ -82,6 +82,35 @@ struct FrozenCopy: ~Copyable {
     }
   }
 
+  /// Looks again at all that is to come from the parent, and stores what the chain does not hold so.
+  ///
+  /// - Returns: pages that were found; nil without a verifier.
+  mutating func verify(
+    _ verifier: inout FinalVerifier?, _ vmas: [VMARecord], memory: borrowing ProcessMemory
+  ) throws(RoundFailure) -> UInt64? {
+    guard verifier != nil else { return nil }
+    let found = items
+    items.removeAll(keepingCapacity: true)
+    for item in found {
+      guard item.flags == .parent else {
+        items.append(item)
+        continue
+      }
+      let flags = RoundPlan.presentFlags(of: vmas[item.vma])
+      try verifier?.split(item.range, memory: memory) { (piece, isHeld) throws(CopyFailure) in
+        if isHeld {
+          takeFromParent(piece, vma: item.vma)
+        } else {
+          try store(piece, vma: item.vma, flags: flags) {
+            (address, buffer) throws(KernelError) in
+            try memory.readPages(at: address, into: buffer)
+          }
+        }
+      }
+    }
+    return verifier?.pagesFound
+  }
+
   /// Copies bytes that were put away, for the page at `address` of `item` on.
   func fetch(_ item: Item, at address: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int {
     guard let offset = item.spoolOffset else { return 0 }

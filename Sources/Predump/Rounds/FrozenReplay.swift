@@ -62,7 +62,7 @@ struct FrozenReplay {
     _ view: borrowing TargetView, _ pipeline: ChunkPipeline, _ writer: consuming RoundWriter
   ) throws(RoundFailure) -> RoundWriter {
     // Not to be interrupted: what was copied is the only complete image.
-    var copier = RoundCopier(pipeline: pipeline, cancellation: nil)
+    var copier = RoundCopier(pipeline: pipeline, cancellation: nil, debt: nil)
     return try pipeline.write(with: writer) { () throws(RoundFailure) in
       do throws(CopyFailure) {
         for item in copy.items[..<objects.firstItem] {

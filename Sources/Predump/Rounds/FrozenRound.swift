@@ -11,6 +11,8 @@ struct FrozenRound: ~Copyable {
   /// Pages that the freeze is expected to copy.
   let pagesExpected: UInt64
   let predictedNanoseconds: UInt64
+  /// Whether pages that tracking calls unchanged are compared with the chain.
+  let verifies: Bool
 
   /// What is left of the freeze.
   struct Outcome: ~Copyable {
@@ -31,6 +33,7 @@ struct FrozenRound: ~Copyable {
     // Everything that can be made ready is, before anything stands still.
     let writer = try plan.writer(in: images, pid: view.process.pid)
     var copy = try prepareCopy()
+    var verifier = verifies ? try openVerifier(images, pid: view.process.pid) : nil
     let frozen: FrozenProcess
     do throws(TraceError) {
       frozen = try FrozenProcess(
@@ -40,13 +43,16 @@ struct FrozenRound: ~Copyable {
     // From here on every way out thaws: `frozen` lets go when it is dropped.
     let copyBegan = MonotonicClock.now
     var space = try view.addressSpace(isFrozen: true)
+    tracker.exclude(&space.vmas)
     do throws(RoundFailure) {
       try copyPages(space.vmas, &copy, view, tracker, previous: previous)
+      let found = try copy.verify(&verifier, space.vmas, memory: view.memory)
       let objects = try SharedObjectCopy(space.vmas, view, &copy)
       var report = FreezeReport(
         frozenNanoseconds: 0, freezingNanoseconds: frozen.freezingNanoseconds,
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
-        pages: copy.counters.pages, threadCount: frozen.threadCount)
+        pages: copy.counters.pages, pagesFoundByVerification: found,
+        threadCount: frozen.threadCount)
       let replay = FrozenReplay(pid: view.process.pid)
       let finished: RoundWriter
       if copy.hasOverflow {
@@ -72,6 +78,14 @@ struct FrozenRound: ~Copyable {
         written: WrittenRound(writer: finished, addressSpace: space, statistics: statistics),
         counters: copy.counters, report: report)
     } catch { throw view.explain(error) }
+  }
+
+  private func openVerifier(_ images: borrowing ImagesDirectory, pid: Int32) throws(PredumpError)
+    -> FinalVerifier
+  {
+    do throws(ImageError) {
+      return try FinalVerifier(path: images.directory.path, pid: pid)
+    } catch { throw PredumpError(error) }
   }
 
   private func prepareCopy() throws(PredumpError) -> FrozenCopy {

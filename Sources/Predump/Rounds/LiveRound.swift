@@ -1,6 +1,7 @@
 internal import Images
 internal import Kernel
 internal import SystemPackage
+internal import Tracee
 
 /// A round taken from the running process: scan and protect a range, then copy it, VMA by VMA.
 ///
@@ -11,6 +12,11 @@ struct LiveRound: ~Copyable {
   let cancellation: Cancellation
   /// Pages that the round is expected to copy.
   let pagesExpected: UInt64
+  /// Whether all threads are stopped for the time of the scan.
+  let scansStopped: Bool
+  let freezeTimeoutNanoseconds: UInt64
+  /// Bytes a second that are read at most; 0 is without limit.
+  let bytesPerSecondLimit: UInt64
   let onEvent: @Sendable (PredumpEvent) -> Void
 
   /// What the next round and the policy need to know.
@@ -18,6 +24,8 @@ struct LiveRound: ~Copyable {
     var written: WrittenRound
     var populated: PopulatedSet
     var counters: CopyCounters
+    /// How long the process stood still for the scan (ns); 0 in a live scan.
+    var scanStopNanoseconds: UInt64
 
     /// Gives up the round, for its commit.
     consuming func takeWritten() -> WrittenRound { written }
@@ -29,30 +37,61 @@ struct LiveRound: ~Copyable {
     images: borrowing ImagesDirectory, previous: PopulatedSet
   ) throws(PredumpError) -> Outcome {
     var space = try view.addressSpace(isFrozen: false)
+    let writer = try plan.writer(in: images, pid: view.process.pid)
+    var copier = RoundCopier(
+      pipeline: pipeline, cancellation: cancellation, debt: tracker.debt,
+      bytesPerSecondLimit: bytesPerSecondLimit)
+    var stop = ScanStop()
+    do throws(RoundFailure) {
+      if scansStopped {
+        let planned = try scanStopped(&space, &view, &tracker, previous: previous, &stop)
+        let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
+          try copy(planned, &space.vmas, &copier, view)
+        }
+        tracker.assertDebtIsPaid()
+        return outcome(finished, space, copier, stop)
+      }
+      try register(&space.vmas, &tracker)
+      let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
+        try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
+      }
+      tracker.assertDebtIsPaid()
+      return outcome(finished, space, copier, stop)
+    } catch { throw view.explain(error) }
+  }
+
+  /// How long the process stood still for the scan.
+  private struct ScanStop {
+    var nanoseconds: UInt64 = 0
+    var freezingNanoseconds: UInt64 = 0
+  }
+
+  private func outcome(
+    _ writer: consuming RoundWriter, _ space: AddressSpace, _ copier: RoundCopier, _ stop: ScanStop
+  ) -> Outcome {
+    var statistics = RoundStatistics()
+    statistics.freezingMicroseconds = stop.freezingNanoseconds / 1000
+    statistics.frozenMicroseconds = stop.nanoseconds / 1000
+    statistics.copyMicroseconds = copier.counters.nanoseconds / 1000
+    statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
+    statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
+    return Outcome(
+      written: WrittenRound(writer: writer, addressSpace: space, statistics: statistics),
+      populated: copier.populated, counters: copier.counters,
+      scanStopNanoseconds: stop.nanoseconds)
+  }
+
+  private func register(_ vmas: inout [VMARecord], _ tracker: inout DirtyTracker)
+    throws(RoundFailure)
+  {
     let refusals: [DirtyTracker.Refusal]
-    do throws(KernelError) { refusals = try tracker.register(&space.vmas) } catch {
-      throw view.explain(error)
-    }
+    do throws(KernelError) { refusals = try tracker.register(&vmas) } catch { throw .kernel(error) }
     for refusal in refusals where plan.index == 1 {
       onEvent(
         .warning(
           "\(hexAddress(refusal.range.start))-\(hexAddress(refusal.range.end)) cannot be tracked "
             + "(\(refusal.error.errno.description)): it is taken whole in the freeze"))
     }
-    let writer = try plan.writer(in: images, pid: view.process.pid)
-    var copier = RoundCopier(pipeline: pipeline, cancellation: cancellation)
-    do throws(RoundFailure) {
-      let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-        try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
-      }
-      var statistics = RoundStatistics()
-      statistics.copyMicroseconds = copier.counters.nanoseconds / 1000
-      statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
-      statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
-      return Outcome(
-        written: WrittenRound(writer: finished, addressSpace: space, statistics: statistics),
-        populated: copier.populated, counters: copier.counters)
-    } catch { throw view.explain(error) }
   }
 
   private func copyAll(
@@ -62,27 +101,88 @@ struct LiveRound: ~Copyable {
     var cursor = PopulatedSet.Cursor(previous)
     var progress = ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent)
     for index in vmas.indices {
-      let record = vmas[index]
-      let flags = RoundPlan.presentFlags(of: record)
       do throws(ScanFailure<CopyFailure>) {
-        try tracker.scan(record, isFrozen: false, previous: &cursor) {
+        try tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
-          switch fate {
-          case .fromParent:
-            try copier.takeFromParent(range)
-            vmas[index].pagesFromParent += range.pageCount
-          case .store:
-            vmas[index].pagesStored += try copier.store(range, flags: flags) {
-              (address, buffer) throws(KernelError) in
-              try view.memory.readPages(at: address, into: buffer)
-            }
-          }
+          try copy(range, fate, &vmas[index], &copier, view)
           progress.report(pagesDone: copier.counters.pages)
         }
       } catch { throw RoundFailure(error) }
     }
     copier.flush()
     // After an exit or execve the scans found nothing, which would be stored as holes.
+    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
+  }
+
+  private func copy(
+    _ range: PageRange, _ fate: DirtyTracker.Fate, _ record: inout VMARecord,
+    _ copier: inout RoundCopier, _ view: borrowing TargetView
+  ) throws(CopyFailure) {
+    switch fate {
+    case .fromParent:
+      try copier.takeFromParent(range)
+      record.pagesFromParent += range.pageCount
+    case .store:
+      record.pagesStored += try copier.store(range, flags: RoundPlan.presentFlags(of: record)) {
+        (address, buffer) throws(KernelError) in
+        try view.memory.readPages(at: address, into: buffer)
+      }
+    }
+  }
+}
+
+// The scan under a stop: writers that hold on to pages do so within system calls, and a stop waits
+// for the end of those. Everything else is as in a live scan, and the copy is live.
+extension LiveRound {
+  /// A run of pages and what the round does with it.
+  private struct Planned {
+    var range: PageRange
+    var fate: DirtyTracker.Fate
+    var vma: Int
+  }
+
+  private func scanStopped(
+    _ space: inout AddressSpace, _ view: inout TargetView, _ tracker: inout DirtyTracker,
+    previous: PopulatedSet, _ stop: inout ScanStop
+  ) throws(RoundFailure) -> [Planned] {
+    var planned: [Planned] = []
+    let frozen: FrozenProcess
+    do throws(TraceError) {
+      frozen = try FrozenProcess(
+        freezing: view.process, timeoutNanoseconds: freezeTimeoutNanoseconds)
+    } catch { throw .freeze(error) }
+    stop.freezingNanoseconds = frozen.freezingNanoseconds
+    do throws(PredumpError) { space = try view.addressSpace(isFrozen: true) } catch {
+      throw .other(error)
+    }
+    try register(&space.vmas, &tracker)
+    var cursor = PopulatedSet.Cursor(previous)
+    for index in space.vmas.indices {
+      do throws(ScanFailure<CopyFailure>) {
+        try tracker.scan(space.vmas[index], isFrozen: false, previous: &cursor) {
+          (range, fate) throws(CopyFailure) in
+          planned.append(Planned(range: range, fate: fate, vma: index))
+        }
+      } catch { throw RoundFailure(error) }
+    }
+    do throws(TraceError) { stop.nanoseconds = try frozen.thaw(leaving: .running) } catch {
+      throw .freeze(error)
+    }
+    return planned
+  }
+
+  private func copy(
+    _ planned: [Planned], _ vmas: inout [VMARecord], _ copier: inout RoundCopier,
+    _ view: borrowing TargetView
+  ) throws(RoundFailure) {
+    var progress = ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent)
+    do throws(CopyFailure) {
+      for item in planned {
+        try copy(item.range, item.fate, &vmas[item.vma], &copier, view)
+        progress.report(pagesDone: copier.counters.pages)
+      }
+    } catch { throw .copy(error) }
+    copier.flush()
     if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 }

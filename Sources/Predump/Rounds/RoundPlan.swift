@@ -1,6 +1,7 @@
 internal import Images
 internal import Kernel
 internal import SystemPackage
+internal import Tracee
 
 /// What a round is called, what it builds on, and how it is stored.
 struct RoundPlan: Sendable {
@@ -83,6 +84,10 @@ enum RoundFailure: Error {
   case copy(CopyFailure)
   /// The kernel refused a scan.
   case kernel(KernelError)
+  /// The process could not be stopped for a scan.
+  case freeze(TraceError)
+  /// What is explained already.
+  case other(PredumpError)
 
   init(_ failure: ScanFailure<CopyFailure>) {
     switch failure {
@@ -97,6 +102,8 @@ extension TargetView {
   func explain(_ failure: RoundFailure) -> PredumpError {
     switch failure {
     case .images(let error): PredumpError(error)
+    case .freeze(let error): PredumpError(error)
+    case .other(let error): error
     case .kernel(let error), .copy(.kernel(let error)): explain(error)
     case .copy(.addressSpaceGone): end
     case .copy(.interrupted): .interrupted

@@ -54,6 +54,8 @@ public struct RoundReport: Sendable {
   public var wallNanoseconds: UInt64
   /// Of that, reading from the process (ns).
   public var copyNanoseconds: UInt64
+  /// How long the process stood still for the scan (ns): 0 unless `ScanMode` asked for it.
+  public var scanStopNanoseconds: UInt64
   /// Pages written by the process since they were scanned; 0 after the frozen round.
   public var pendingPages: UInt64
   /// Pages that the process wrote a second during the round.
@@ -86,6 +88,8 @@ public struct FreezeReport: Sendable {
   public var predictedNanoseconds: UInt64
   /// Pages copied.
   public var pages: UInt64
+  /// Pages that tracking called unchanged and the verification found otherwise; nil without one.
+  public var pagesFoundByVerification: UInt64?
   /// Threads stopped.
   public var threadCount: Int
 }

@@ -1,4 +1,5 @@
 public import Images
+package import Kernel
 public import Tracee
 
 /// What `Predump.run` is to do.
@@ -21,12 +22,43 @@ public struct PredumpOptions: Sendable {
   public var freezeTimeoutNanoseconds: UInt64 = 2_000_000_000
   /// Bytes that the frozen round may copy to memory; more goes to the images during the freeze.
   public var freezeMemoryBytes: UInt64 = 512 << 20
+  /// Whether the process is stopped for the time of a round's scan.
+  public var scan: ScanMode = .auto
+  /// Whether the freeze also compares, byte for byte, all pages that tracking calls unchanged: for
+  /// processes whose memory is written in ways that the kernel does not tell. A long freeze.
+  public var verifiesFinal = false
+  /// Bytes a second that live rounds read from the process at most; 0 is without limit.
+  public var bytesPerSecondLimit: UInt64 = 0
+  /// How long to leave the process alone between two live rounds (ns).
+  public var pauseBetweenRoundsNanoseconds: UInt64 = 0
   /// Whether images survive a power cut once a round is reported.
   public var sync = true
+
+  /// For tests.
+  package var tuning = EngineTuning()
 
   /// The defaults, for `pid` into `imagesDirectory`.
   public init(pid: Int32, imagesDirectory: String) {
     self.pid = pid
     self.imagesDirectory = imagesDirectory
   }
+}
+
+/// When a round's scan is made.
+public enum ScanMode: String, Sendable, CaseIterable {
+  /// While the process runs, unless there are signs of writes that such a scan can miss: direct
+  /// I/O, aio or io_uring.
+  case auto
+  /// While the process runs, always.
+  case live
+  /// While all threads are stopped for the scan alone, always; copying is live.
+  case stopped
+}
+
+/// What tests alter inside the engine.
+package struct EngineTuning: Sendable {
+  /// Regions that a scan asks for in one call.
+  package var vectorCount = PagemapScanner.defaultVectorCount
+  /// How the engine is broken on purpose, if it is.
+  package var faults = EngineFaultPlan()
 }

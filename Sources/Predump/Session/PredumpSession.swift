@@ -19,6 +19,7 @@ struct PredumpSession: ~Copyable {
   private var estimate = FreezeEstimate()
   private var pendingHistory: [UInt64] = []
   private var reports: [RoundReport] = []
+  private var knownSigns = PinnedWriters()
   private let residentPages: UInt64
 
   /// Runs a whole dump on the calling thread.
@@ -48,7 +49,7 @@ struct PredumpSession: ~Copyable {
     do throws(KernelError) { process = try TargetProcess(pid: options.pid) } catch {
       throw .targetGone(pid: options.pid, how: .neverFound)
     }
-    let view = try TargetView(process)
+    let view = try TargetView(process, faults: options.tuning.faults)
     let pipeline: ChunkPipeline
     let resident: UInt64
     let vmaCount: Int
@@ -61,7 +62,7 @@ struct PredumpSession: ~Copyable {
     var images = try ImagesDirectory(
       path: options.imagesDirectory, target: view.identity, sync: options.sync)
     let attached: Attached
-    do throws(PredumpError) { attached = try Self.attach(to: view) } catch {
+    do throws(PredumpError) { attached = try Self.attach(to: view, options.tuning) } catch {
       images.abandon(after: error)
       throw error
     }
@@ -86,7 +87,9 @@ struct PredumpSession: ~Copyable {
     consuming func take() -> DirtyTracker { tracker }
   }
 
-  private static func attach(to view: borrowing TargetView) throws(PredumpError) -> Attached {
+  private static func attach(to view: borrowing TargetView, _ tuning: EngineTuning)
+    throws(PredumpError) -> Attached
+  {
     let outcome: UserfaultfdInjection.Outcome
     do throws(TraceError) { outcome = try UserfaultfdInjection.inject(into: view.process) } catch {
       throw PredumpError(error)
@@ -96,7 +99,7 @@ struct PredumpSession: ~Copyable {
       let userfaultfd = try Userfaultfd(owning: outcome.take(), of: "pid \(view.process.pid)")
       return Attached(
         tracker: DirtyTracker(
-          userfaultfd: userfaultfd, pagemap: try view.process.open("pagemap")),
+          userfaultfd: userfaultfd, pagemap: try view.process.open("pagemap"), tuning: tuning),
         stoppedNanoseconds: stopped)
     } catch { throw view.explain(error) }
   }
@@ -105,7 +108,10 @@ struct PredumpSession: ~Copyable {
     while true {
       let verdict = try runLiveRound()
       switch verdict {
-      case .nextRound: continue
+      case .nextRound:
+        Throttle.wait(
+          until: MonotonicClock.now + options.pauseBetweenRoundsNanoseconds, cancellation)
+        continue
       case .stalled(let reason) where options.policy.onStall == .abort:
         throw .notConverged(reason: reason, rounds: reports.count)
       case .stalled, .converged: break
@@ -123,12 +129,15 @@ struct PredumpSession: ~Copyable {
     let plan = nextPlan(.live)
     let round = LiveRound(
       plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
-      onEvent: onEvent)
+      scansStopped: try needsStoppedScan(),
+      freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
+      bytesPerSecondLimit: options.bytesPerSecondLimit, onEvent: onEvent)
     let outcome = try round.run(
       &view, &tracker, pipeline, images: images, previous: populated)
     populated = outcome.populated
     let vmas = outcome.written.addressSpace.vmas
     let counters = outcome.counters
+    let scanStop = outcome.scanStopNanoseconds
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
     try images.add(plan.name)
     if reports.isEmpty == false || counters.bytes > 0 {
@@ -148,7 +157,7 @@ struct PredumpSession: ~Copyable {
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .live, totals: totals, bytesIn: counters.bytes,
       wallNanoseconds: wall, copyNanoseconds: counters.nanoseconds,
-      pendingPages: pending.pageCount,
+      scanStopNanoseconds: scanStop, pendingPages: pending.pageCount,
       dirtyPagesPerSecond: Double(pending.pageCount) / (Double(wall) / 1e9),
       estimatedFreezeNanoseconds: freeze, verdict: verdict)
     reports.append(report)
@@ -163,11 +172,12 @@ struct PredumpSession: ~Copyable {
       .freezePredicted(
         FreezePrediction(nanoseconds: predicted, pages: expected, verdict: verdict)))
     let plan = nextPlan(.frozen)
+    _ = try needsStoppedScan()
     let round = FrozenRound(
       plan: plan, leave: options.leave,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
-      predictedNanoseconds: predicted)
+      predictedNanoseconds: predicted, verifies: options.verifiesFinal)
     let outcome = try round.run(
       &view, tracker, pipeline, images: images, previous: populated,
       onThaw: { report in onEvent(.thawed(report)) })
@@ -178,7 +188,7 @@ struct PredumpSession: ~Copyable {
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .frozen, totals: totals, bytesIn: counters.bytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
-      pendingPages: 0, dirtyPagesPerSecond: 0, estimatedFreezeNanoseconds: 0, verdict: nil)
+      scanStopNanoseconds: 0, pendingPages: 0, dirtyPagesPerSecond: 0, estimatedFreezeNanoseconds: 0, verdict: nil)
     reports.append(report)
     onEvent(.roundFinished(report))
     return freeze
@@ -199,6 +209,19 @@ struct PredumpSession: ~Copyable {
     return RoundPlan(
       index: index, name: ImagesDirectory.roundName(index), parentName: reports.last?.name,
       kind: kind, compression: options.compression, sync: options.sync)
+  }
+
+  /// Looks for writers that a live scan can miss, and says so when there are some.
+  private mutating func needsStoppedScan() throws(PredumpError) -> Bool {
+    if options.scan == .live { return false }
+    let signs: PinnedWriters
+    do throws(KernelError) {
+      signs = try PinnedWriters.signs(of: view.process, maps: try view.process.maps())
+    } catch { throw view.explain(error) }
+    tracker.fixedBuffers = signs.fixedBuffers
+    if signs != knownSigns, signs.needsStoppedScan { onEvent(.warning(signs.warning)) }
+    knownSigns = signs
+    return options.scan == .stopped || signs.needsStoppedScan
   }
 
   /// What a freeze would find: the tracked pages that were written, and what is taken in every

@@ -8,14 +8,26 @@ internal import SystemPackage
 struct DirtyTracker: ~Copyable {
   private let userfaultfd: Userfaultfd
   private let scanner: PagemapScanner
+  private let faults: EngineFaultPlan
+  /// What the scans of a live round owe to it; nil outside of debug builds.
+  let debt: ScanDebt?
   /// Ranges that were registered without their old protection being cleared.
   private var suspects: [PageRange] = []
   /// Ranges that were registered for the last round, with whatever came to lie in them meanwhile.
   private var registered: [PageRange] = []
 
-  init(userfaultfd: consuming Userfaultfd, pagemap: consuming File) {
+  /// VMAs that were registered before memdump came: they belong to another userfaultfd, whose bits
+  /// are neither ours to trust nor ours to reset.
+  private var foreign: [PageRange]?
+  /// Buffers that devices or the kernel may write to unseen: stored in the freeze in any case.
+  var fixedBuffers: [PageRange] = []
+
+  init(userfaultfd: consuming Userfaultfd, pagemap: consuming File, tuning: EngineTuning) {
     self.userfaultfd = userfaultfd
-    scanner = PagemapScanner(pagemap: pagemap)
+    faults = tuning.faults
+    debt = ScanDebt.ofThisBuild()
+    scanner = PagemapScanner(
+      pagemap: pagemap, vectorCount: tuning.vectorCount, faults: tuning.faults, debt: debt)
   }
 
   /// What is to be done with a run of pages.
@@ -36,6 +48,8 @@ struct DirtyTracker: ~Copyable {
   ///
   /// - Returns: those that cannot be; their treatment in `records` is changed.
   mutating func register(_ records: inout [VMARecord]) throws(KernelError) -> [Refusal] {
+    if foreign == nil { foreign = try registeredRanges(records) }
+    exclude(&records)
     var refusals: [Refusal] = []
     try releaseOthers(records)
     let runs = try unregisteredRuns(records)
@@ -58,6 +72,24 @@ struct DirtyTracker: ~Copyable {
     return refusals
   }
 
+  /// Changes the treatment of VMAs that belong to another userfaultfd.
+  func exclude(_ records: inout [VMARecord]) {
+    guard let foreign, !foreign.isEmpty else { return }
+    for index in records.indices where records[index].treatment == .tracked {
+      if foreign.contains(where: { !$0.intersection(records[index].range).isEmpty }) {
+        records[index].treatment = .wholeInFreeze
+      }
+    }
+  }
+
+  private func registeredRanges(_ records: [VMARecord]) throws(KernelError) -> [PageRange] {
+    var ranges: [PageRange] = []
+    for record in records where record.treatment == .tracked {
+      if try scanner.isRegistered(record.range.start) { ranges.append(record.range) }
+    }
+    return ranges
+  }
+
   /// Ends tracking of VMAs that are not to be tracked. They come to be so when the target maps a file
   /// or a shared object between the list of its VMAs and their registration, whose range it lies in
   /// then; a page that is protected there makes a later MADV_GUARD_INSTALL of the target hang.
@@ -75,8 +107,14 @@ struct DirtyTracker: ~Copyable {
   private mutating func startTracking(_ range: PageRange) -> KernelError? {
     do throws(KernelError) { try userfaultfd.register(range) } catch { return error }
     registered.append(range)
+    #if DEBUG
+      if faults.has(.keepStaleProtection) { return nil }
+    #endif
     do throws(KernelError) {
       try userfaultfd.clearProtection(range)
+      #if DEBUG
+        if faults.has(.ignoreRemapping) { try protectUnseen(range) }
+      #endif
       return nil
     } catch {
       // Registered, but perhaps with stale bits: whatever lies here is cleared in the next round.
@@ -96,7 +134,13 @@ struct DirtyTracker: ~Copyable {
     _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {
     switch record.treatment {
-    case .tracked: try scanTracked(record.range, isFrozen: isFrozen, previous: &previous, body)
+    case .tracked:
+      #if DEBUG
+        if faults.breakScans {
+          return try scanFaultily(record.range, isFrozen: isFrozen, previous: &previous, body)
+        }
+      #endif
+      try scanTracked(record.range, isFrozen: isFrozen, previous: &previous, body)
     case .privatePagesEachRound:
       try scanner.scan(record.range, filter: .ownPages, protect: false) {
         (region) throws(Failure) in try store(region, body)
@@ -111,6 +155,13 @@ struct DirtyTracker: ~Copyable {
       do throws(Failure) { try body(record.range, .store) } catch { throw .body(error) }
     case .fromFile, .fromKernel, .unreadable: break
     }
+  }
+
+  /// Ends a live round: whatever its scans took the written bit of must be in it.
+  func assertDebtIsPaid() {
+    guard faults.isEmpty, let unpaid = debt?.settle() else { return }
+    assertionFailure(
+      "pages from \(hexAddress(unpaid.start)) to \(hexAddress(unpaid.end)) were scanned and lost")
   }
 
   /// Pages that a scan would find written now, and the runs that they form. Protects nothing.
@@ -150,11 +201,31 @@ struct DirtyTracker: ~Copyable {
         try store(region, body)
       } else if Self.holdsData(region) {
         try cursor.split(region.range) { (piece, isHeld) throws(Failure) in
-          try body(piece, isHeld ? .fromParent : .store)
+          if isHeld, isFrozen, !fixedBuffers.isEmpty {
+            try splitFixed(piece, body)
+          } else {
+            try body(piece, isHeld ? .fromParent : .store)
+          }
         }
       }
     }
     previous = cursor
+  }
+
+  /// Takes what lies in fixed buffers out of what the parent holds.
+  private func splitFixed<Failure: Error>(
+    _ range: PageRange, _ body: (PageRange, Fate) throws(Failure) -> Void
+  ) throws(Failure) {
+    var buffers = PopulatedSet()
+    for buffer in fixedBuffers {
+      // Buffers may overlap: each page once.
+      let start = max(buffer.start, buffers.runs.last?.end ?? 0)
+      buffers.append(PageRange(start: start, end: max(start, buffer.end)))
+    }
+    var cursor = PopulatedSet.Cursor(buffers)
+    try cursor.split(range) { (piece, isFixed) throws(Failure) in
+      try body(piece, isFixed ? .store : .fromParent)
+    }
   }
 
   private func store<Failure: Error>(
@@ -186,6 +257,60 @@ struct DirtyTracker: ~Copyable {
     return runs
   }
 }
+
+#if DEBUG
+  extension EngineFaultPlan {
+    /// Whether `DirtyTracker.scanFaultily` has something to do.
+    fileprivate var breakScans: Bool {
+      has(.copyBeforeProtect) || has(.ignoreLostRegistration) || has(.forgetDropped)
+    }
+  }
+
+  extension DirtyTracker {
+    /// `scanTracked`, with a fault.
+    private func scanFaultily<Failure: Error>(
+      _ range: PageRange, isFrozen: Bool, previous: inout PopulatedSet.Cursor,
+      _ body: (PageRange, Fate) throws(Failure) -> Void
+    ) throws(ScanFailure<Failure>) {
+      var cursor = previous
+      var position = range.start
+      let protectsLate = faults.has(.copyBeforeProtect) && !isFrozen
+      try scanner.scan(range, filter: .populated, protect: !isFrozen && !protectsLate) {
+        (region) throws(Failure) in
+        if faults.has(.forgetDropped) {
+          let gap = PageRange(start: position, end: region.range.start)
+          try cursor.split(gap) { (piece, isHeld) throws(Failure) in
+            if isHeld { try body(piece, .fromParent) }
+          }
+          position = region.range.end
+        }
+        let isTracked =
+          region.categories.contains(.writeProtectAllowed) || faults.has(.ignoreLostRegistration)
+        let isWritten = region.categories.isSuperset(of: [.written, .writeProtectAllowed])
+        if isWritten || !isTracked {
+          try store(region, body)
+        } else if Self.holdsData(region) {
+          try cursor.split(region.range) { (piece, isHeld) throws(Failure) in
+            try body(piece, isHeld ? .fromParent : .store)
+          }
+        }
+      }
+      if protectsLate {
+        try scanner.scan(range, filter: .populated, protect: true) { (_) throws(Failure) in }
+      }
+      previous = cursor
+    }
+
+    /// Makes what is in `range` look unchanged.
+    private func protectUnseen(_ range: PageRange) throws(KernelError) {
+      do throws(ScanFailure<Never>) {
+        try scanner.scan(range, filter: .populated, protect: true) { _ in }
+      } catch {
+        if case .kernel(let error) = error { throw error }
+      }
+    }
+  }
+#endif
 
 /// What waits to be copied.
 struct PendingPages: Sendable, Equatable {

@@ -16,6 +16,21 @@ struct PinnedWriters: Sendable, Equatable {
   /// Whether a scan while the process runs may miss a write.
   var needsStoppedScan: Bool { hasDirectIO || hasAIO || hasIOURing }
 
+  /// What the user has to know of it.
+  var warning: String {
+    let found = [
+      hasDirectIO ? "O_DIRECT descriptors" : nil, hasAIO ? "aio" : nil,
+      hasIOURing ? "io_uring" : nil,
+    ].compactMap { $0 }.joined(separator: ", ")
+    var text =
+      "the process uses \(found): its threads are stopped for the time of each scan (--scan)"
+    if !fixedBuffers.isEmpty { text += "; registered buffers are stored whole in the freeze" }
+    if hasAIO || hasIOURing {
+      text += "; requests in flight during a scan can write unseen: --verify-final finds them"
+    }
+    return text
+  }
+
   /// Looks at the descriptors and mappings of the process.
   static func signs(of process: borrowing TargetProcess, maps: [MapsEntry]) throws(KernelError)
     -> PinnedWriters

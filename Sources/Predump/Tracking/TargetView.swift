@@ -9,9 +9,24 @@ struct TargetView: ~Copyable {
   let identity: TargetIdentity
   private var classifier: VMAClassifier
   private var knownFlags: [PageRange: VMAFlags]
+  /// What was mapped where when the flags were read: a device's are not those of the memory that
+  /// came to lie in its place.
+  private var flagOwners: [PageRange: FlagOwner]
+
+  private struct FlagOwner: Equatable {
+    var device: UInt64
+    var inode: UInt64
+    var isShared: Bool
+
+    init(_ entry: MapsEntry) {
+      device = entry.device
+      inode = entry.inode
+      isShared = entry.isShared
+    }
+  }
 
   /// Takes hold of the process's address space: what it has after an execve is another one.
-  init(_ process: consuming TargetProcess) throws(PredumpError) {
+  init(_ process: consuming TargetProcess, faults: EngineFaultPlan = EngineFaultPlan()) throws(PredumpError) {
     let pid = process.pid
     let identity: TargetIdentity
     do throws(KernelError) {
@@ -25,8 +40,8 @@ struct TargetView: ~Copyable {
     }
     self.memory = memory
     self.identity = identity
-    classifier = VMAClassifier()
-    knownFlags = [:]
+    classifier = VMAClassifier(faults: faults)
+    (knownFlags, flagOwners) = ([:], [:])
     self.process = process
   }
 
@@ -39,8 +54,13 @@ struct TargetView: ~Copyable {
     do throws(KernelError) {
       let maps = try process.maps()
       if maps.isEmpty { throw KernelError(call: "read", subject: "maps", errno: .noSuchProcess) }
+      for entry in maps where flagOwners[entry.range] != FlagOwner(entry) {
+        knownFlags[entry.range] = nil
+      }
       if !isFrozen, maps.contains(where: { knownFlags[$0.range] == nil }) {
         knownFlags = VMAFlags.parse(smaps: try process.read("smaps"))
+        flagOwners.removeAll(keepingCapacity: true)
+        for entry in maps { flagOwners[entry.range] = FlagOwner(entry) }
       }
       space.vmas = classifier.classify(maps, flags: knownFlags)
       try fill(&space)

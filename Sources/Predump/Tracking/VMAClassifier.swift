@@ -16,10 +16,17 @@ struct VMAClassifier {
   /// number for the whole run.
   private var objects: [ObjectKey: UInt64] = [:]
 
+  /// The kernel gives a segment of SysV shared memory its id as inode number, on the same device on
+  /// which it numbers memfds and shared anonymous memory (kernel: newseg): the kind tells them apart.
   private struct ObjectKey: Hashable {
     var device: UInt64
     var inode: UInt64
+    var isSysV: Bool
   }
+
+  private let faults: EngineFaultPlan
+
+  init(faults: EngineFaultPlan = EngineFaultPlan()) { self.faults = faults }
 
   /// Describes every VMA. `flags` may lack VMAs that are new; they are judged by their path alone.
   mutating func classify(_ maps: [MapsEntry], flags: [PageRange: VMAFlags]) -> [VMARecord] {
@@ -31,14 +38,19 @@ struct VMAClassifier {
 
   private mutating func record(for entry: MapsEntry, flags: VMAFlags) -> VMARecord {
     let kind = Self.kind(of: entry, flags: flags)
+    let isTrackedWrongly = faults.has(entry.isShared ? .trackShared : .trustWrittenAlone)
     var record = VMARecord(
       range: entry.range, fileOffset: entry.fileOffset, protection: entry.protection,
       mapFlags: Self.mapFlags(of: entry, kind: kind, flags: flags),
       status: Self.status(of: kind, isShared: entry.isShared),
       adviceBits: Self.adviceBits(of: flags), sharedObjectID: 0, kind: kind,
       treatment: Self.treatment(of: kind, isShared: entry.isShared), path: entry.path)
+    if isTrackedWrongly, [.wholeInFreeze, .privatePagesEachRound].contains(record.treatment) {
+      record.treatment = .tracked
+    }
     if entry.isShared, record.treatment == .wholeInFreeze {
-      let key = ObjectKey(device: entry.device, inode: entry.inode)
+      let key = ObjectKey(
+        device: entry.device, inode: entry.inode, isSysV: kind == .sysvSharedMemory)
       let id = objects[key] ?? UInt64(objects.count + 1)
       objects[key] = id
       record.sharedObjectID = id

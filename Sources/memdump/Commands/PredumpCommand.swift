@@ -20,6 +20,7 @@ struct PredumpCommand: Subcommand {
 
   @OptionGroup(title: "What and where to") var target: TargetOptions
   @OptionGroup(title: "When to freeze") var convergence: ConvergenceOptions
+  @OptionGroup(title: "The rounds") var gentle: GentleOptions
   @OptionGroup(title: "The freeze") var freeze: FreezeOptions
   @OptionGroup(title: "Images") var images: ImageOptions
   @OptionGroup(title: "Output") var talk: TalkOptions
@@ -53,6 +54,7 @@ struct PredumpCommand: Subcommand {
   private var options: PredumpOptions {
     var options = PredumpOptions(pid: target.pid, imagesDirectory: target.imagesDirectory)
     convergence.apply(to: &options)
+    gentle.apply(to: &options)
     freeze.apply(to: &options)
     images.apply(to: &options)
     return options

@@ -99,7 +99,13 @@ struct FreezeOptions: ParsableArguments {
     transform: SizeValue.parser(1 << 20...1 << 40, multipleOf: 4096))
   var freezeMemory = SizeValue(bytes: 512 << 20)
 
+  @Flag(help: "In the freeze compare every page with the images (a long freeze).")
+  var verifyFinal = false
+
   func validate() throws {
+    if noFinal && verifyFinal {
+      throw ValidationError("--verify-final looks at the final round, which --no-final leaves out")
+    }
     if noFinal && leave != .running {
       throw ValidationError(
         "--no-final never freezes the process: it cannot be left \(leave.rawValue)")
@@ -111,6 +117,7 @@ struct FreezeOptions: ParsableArguments {
     options.takesFinalRound = !noFinal
     options.freezeTimeoutNanoseconds = freezeTimeout.nanoseconds
     options.freezeMemoryBytes = freezeMemory.bytes
+    options.verifiesFinal = verifyFinal
   }
 }
 

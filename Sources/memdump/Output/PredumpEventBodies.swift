@@ -49,6 +49,7 @@ struct RoundBody: Encodable, Sendable {
   let bytesPerSecond: Double?
   let wallNs: UInt64
   let copyNs: UInt64
+  let scanStopNs: UInt64?
   let pagesPending: UInt64
   let dirtyPagesPerSecond: Double
   let estimatedFreezeNs: UInt64?
@@ -68,6 +69,7 @@ struct RoundBody: Encodable, Sendable {
     bytesPerSecond = Units.perSecond(bytesIn, in: report.wallNanoseconds)
     wallNs = report.wallNanoseconds
     copyNs = report.copyNanoseconds
+    scanStopNs = report.scanStopNanoseconds > 0 ? report.scanStopNanoseconds : nil
     pagesPending = report.pendingPages
     dirtyPagesPerSecond = report.dirtyPagesPerSecond
     estimatedFreezeNs = report.kind == .live ? report.estimatedFreezeNanoseconds : nil
@@ -98,6 +100,7 @@ struct ThawedBody: Encodable, Sendable {
   let copyNs: UInt64
   let predictedNs: UInt64
   let pages: UInt64
+  let pagesFoundByVerification: UInt64?
   let threads: Int
 
   init(_ report: FreezeReport) {
@@ -106,6 +109,7 @@ struct ThawedBody: Encodable, Sendable {
     copyNs = report.copyNanoseconds
     predictedNs = report.predictedNanoseconds
     pages = report.pages
+    pagesFoundByVerification = report.pagesFoundByVerification
     threads = report.threadCount
   }
 }
