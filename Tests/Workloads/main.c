@@ -35,6 +35,13 @@
 // pinned      how=direct|aio|fixed pages=256  arena=0x pages=N table=0x. Pages written through pins
 //             rate=1000 dir=/var/tmp          (pinned.c). Commands: `check` -> ok | bad page N,
 //                                             `report` -> reads=N.
+// parked      call=all|NAME                   threads=N. A thread in each blocking call, or the first
+//                                             thread in one (parked_calls.c). Commands: `wake` ->
+//                                             woken, `signal` -> signalled, `report` -> ok ... | bad
+//                                             N TEXT: what a target must never see (selfcheck.h),
+//                                             `quit` (removes its IPC objects).
+// state       kind=NAME                       A process in a peculiar state that checks itself
+//                                             (states.c). `report` as above.
 //
 // detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
 // /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
@@ -57,6 +64,7 @@ static const struct {
     {"idle", run_idle},     {"zombie", run_zombie},   {"uffd", run_uffd},
     {"seccomp", run_seccomp}, {"traced", run_traced}, {"elf32", run_elf32},
     {"pinned", run_pinned}, {"vfork", run_vfork},
+    {"parked", run_parked},   {"state", run_state},
 };
 
 int main(int argc, char **argv) {
@@ -65,6 +73,10 @@ int main(int argc, char **argv) {
     return 64;
   }
   struct options options = {argc - 2, argv + 2};
+  // The threads that start workloads may have signals blocked, which exec hands down.
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
   // A test that stopped reading must not leave a workload that cannot say so.
   signal(SIGPIPE, SIG_DFL);
   if (option_number(&options, "detached", 0)) {

@@ -76,5 +76,7 @@ int run_seccomp(const struct options *options);
 int run_traced(const struct options *options);
 int run_elf32(const struct options *options);
 int run_pinned(const struct options *options);
+int run_parked(const struct options *options);
+int run_state(const struct options *options);
 
 #endif
