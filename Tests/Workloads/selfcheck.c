@@ -38,7 +38,7 @@ void on_counted_signal(int signal) {
   atomic_fetch_add(&handled, 1);
 }
 
-/// The descriptors and what they are, as one text.
+/// The descriptors and what they are, on one line.
 static void list_descriptors(char *out, size_t capacity) {
   size_t length = 0;
   out[0] = 0;
@@ -51,7 +51,7 @@ static void list_descriptors(char *out, size_t capacity) {
     // Without the inode: some calls make their pipe anew, under the same number.
     link[n] = 0;
     link[strcspn(link, ":")] = 0;
-    length += (size_t)snprintf(out + length, capacity - length, "%d %s\n", fd, link);
+    length += (size_t)snprintf(out + length, capacity - length, "%d %s, ", fd, link);
   }
 }
 

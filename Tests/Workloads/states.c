@@ -11,11 +11,12 @@
 // blocked        spins with all signals blocked and one pending
 // trap_handled, trap_blocked, trap_ignored     spins with SIGTRAP in that state
 // rseq           spins in restartable sequences
-// smallstack     spins on a 1 KiB stack in the heap, between canaries
+// smallstack     spins on a 4 KiB stack in the heap, between canaries
 // deepstack      at the end of a deep stack, which other threads use
 // strict         seccomp(2) in strict mode: read, write and exit only
 // stopped        stopped by SIGSTOP; the parent counts its SIGCHLDs. Command `continue` -> continued
-// nofile         no descriptor free below RLIMIT_NOFILE
+// nofile         no descriptor free below the soft RLIMIT_NOFILE
+// nofile_hard    nor below the hard one
 // namespaces     in other user, pid, mount, net and ipc namespaces
 // nonroot        another user
 // forker         other threads fork; children look for descriptors that are not theirs
@@ -275,8 +276,8 @@ static void run_namespaces(void) {
   serve(NULL);
 }
 
-static void run_nofile(void) {
-  struct rlimit limit = {64, 64}, now;
+static void run_nofile(rlim_t hard) {
+  struct rlimit limit = {64, hard}, now;
   if (setrlimit(RLIMIT_NOFILE, &limit)) die("setrlimit");
   while (dup(0) >= 0) {
   }
@@ -405,14 +406,15 @@ int run_state(const struct options *options) {
   if (is_kind("smallstack")) {
     start_quiet_thread(watch_canaries, NULL);
     announce();
-    spin_on_small_stack(1024);
+    spin_on_small_stack(4096);
   }
   if (is_kind("deepstack")) run_deep();
   if (is_kind("strict")) fork_target(be_strict), serve(NULL);
   if (is_kind("nonroot")) fork_target(be_nobody), serve(NULL);
   if (is_kind("stopped")) run_stopped();
   if (is_kind("namespaces")) run_namespaces();
-  if (is_kind("nofile")) run_nofile();
+  if (is_kind("nofile")) run_nofile(1024);
+  if (is_kind("nofile_hard")) run_nofile(64);
   if (is_kind("forker")) {
     announce();
     for (int i = 0; i < 3; i++) start_quiet_thread(fork_again_and_again, NULL);

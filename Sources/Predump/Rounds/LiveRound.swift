@@ -78,6 +78,7 @@ struct LiveRound: ~Copyable {
             }
           }
           progress.report(pagesDone: copier.counters.pages)
+          plan.faults.reach(.midRound)
         }
       } catch { throw RoundFailure(error) }
     }

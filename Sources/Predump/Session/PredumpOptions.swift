@@ -1,4 +1,5 @@
 public import Images
+package import Kernel
 public import Tracee
 
 /// What `Predump.run` is to do.
@@ -23,6 +24,9 @@ public struct PredumpOptions: Sendable {
   public var freezeMemoryBytes: UInt64 = 512 << 20
   /// Whether images survive a power cut once a round is reported.
   public var sync = true
+
+  /// Where a test lets memdump die.
+  package var faults = FaultPlan.none
 
   /// The defaults, for `pid` into `imagesDirectory`.
   public init(pid: Int32, imagesDirectory: String) {

@@ -55,6 +55,7 @@ struct PredumpCommand: Subcommand {
     convergence.apply(to: &options)
     freeze.apply(to: &options)
     images.apply(to: &options)
+    options.faults = FaultPlan.fromEnvironment()
     return options
   }
 
