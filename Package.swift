@@ -80,7 +80,7 @@ let package = Package(
     .testTarget(
       name: "PredumpTests",
       dependencies: [
-        "Predump", "Images", "Kernel", "TestSupport", "CTestSupport", "workload",
+        "Predump", "Images", "Kernel", "TestSupport", "CTestSupport", "workload", "memdump",
       ],
       swiftSettings: strict),
     .testTarget(

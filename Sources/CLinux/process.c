@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,6 +36,24 @@ int clinux_pidfd_exited(int pidfd) {
 int clinux_compare_memory(int pid, int other_pid) {
   int compare_vm = 1;  // KCMP_VM
   return checked(syscall(SYS_kcmp, pid, other_pid, compare_vm, 0, 0));
+}
+
+int clinux_compare_file(int pid, int other_pid, int fd, int other_fd) {
+  int compare_file = 0;  // KCMP_FILE
+  return checked(syscall(SYS_kcmp, pid, other_pid, compare_file, fd, other_fd));
+}
+
+int clinux_descriptor_limit(int pid, const uint64_t set[2], uint64_t old[2]) {
+  struct rlimit wanted = {0}, before;
+  if (set) wanted = (struct rlimit){set[0], set[1]};
+  if (prlimit(pid, RLIMIT_NOFILE, set ? &wanted : NULL, &before) < 0) return -errno;
+  old[0] = before.rlim_cur;
+  old[1] = before.rlim_max;
+  return 0;
+}
+
+int clinux_prefer_this_thread(void) {
+  return checked(setpriority(PRIO_PROCESS, (id_t)clinux_gettid(), -20));
 }
 
 static uint64_t clock_ns(clockid_t clock) {

@@ -61,6 +61,45 @@ package struct TargetProcess: ~Copyable, Sendable {
     try invoke("kcmp", on: "pids \(pid) and \(other)") { clinux_compare_memory(pid, other) } == 0
   }
 
+  /// Whether `descriptor` of this process of ours is open in process `other` under `number`.
+  ///
+  /// - Throws: `KernelError` with EBADF if `other` has no such number, or with ENOSYS where kcmp(2)
+  ///   is not built in (CONFIG_KCMP).
+  package static func isOpen(
+    _ descriptor: borrowing OwnedDescriptor, in other: Int32, as number: CInt
+  ) throws(KernelError) -> Bool {
+    let own = descriptor.number
+    return try invoke("kcmp", on: "pid \(other)") {
+      clinux_compare_file(getpid(), other, own, number)
+    } == 0
+  }
+
+  /// Soft and hard RLIMIT_NOFILE of the process.
+  package func descriptorLimit() throws(KernelError) -> DescriptorLimit {
+    var old: [UInt64] = [0, 0]
+    _ = try invoke("prlimit", on: "pid \(pid)") { clinux_descriptor_limit(pid, nil, &old) }
+    return DescriptorLimit(soft: old[0], hard: old[1])
+  }
+
+  /// Sets the process's RLIMIT_NOFILE.
+  package func setDescriptorLimit(_ limit: DescriptorLimit) throws(KernelError) {
+    var old: [UInt64] = [0, 0]
+    let wanted = [limit.soft, limit.hard]
+    _ = try invoke("prlimit", on: "pid \(pid)") { clinux_descriptor_limit(pid, wanted, &old) }
+  }
+
+  /// A process's RLIMIT_NOFILE.
+  package struct DescriptorLimit: Sendable, Equatable {
+    package var soft: UInt64
+    package var hard: UInt64
+
+    /// A pair of limits.
+    package init(soft: UInt64, hard: UInt64) {
+      self.soft = soft
+      self.hard = hard
+    }
+  }
+
   /// The whole of `/proc/PID/name`.
   package func read(_ name: String) throws(KernelError) -> [UInt8] {
     try Self.read(name, in: procDirectory)

@@ -7,6 +7,9 @@ internal import Glibc
 package enum ThisThread {
   private static let path = "/proc/thread-self"
 
+  /// Lets the calling thread run before others (nice -20), where the user may do that.
+  package static func preferIfPermitted() { _ = clinux_prefer_this_thread() }
+
   /// Opens `/proc/thread-self/name`.
   package static func open(_ name: String, writable: Bool = false) throws(KernelError) -> File {
     let path = "\(path)/\(name)"

@@ -23,6 +23,8 @@ package struct FrozenProcess: ~Copyable {
   /// When the first thread was asked to stop (CLOCK_MONOTONIC, ns).
   package let began: UInt64
 
+  private static let stopLookNanoseconds: UInt64 = 100_000_000
+
   private let orders = BlockingQueue<LeaveState>()
   private let reports = BlockingQueue<Result<Report, TraceError>>()
   private let thread: OSThread
@@ -35,16 +37,21 @@ package struct FrozenProcess: ~Copyable {
 
   /// Stops every thread of `target`, also those born meanwhile.
   ///
+  /// Limits: a blocking write that is partly done returns early (`DivisibleCall`), as after SIGSTOP;
+  /// if memdump is killed in the microseconds between a thread's stop and the look at its registers,
+  /// a call that the kernel does not restart returns EINTR (`TracedThread.hideInterruption`).
+  ///
   /// - Parameter timeoutNanoseconds: after which everything runs on and `.notStopping` is thrown.
-  package init(freezing target: borrowing TargetProcess, timeoutNanoseconds: UInt64)
-    throws(TraceError)
-  {
+  package init(
+    freezing target: borrowing TargetProcess, timeoutNanoseconds: UInt64,
+    faults: FaultPlan = .none
+  ) throws(TraceError) {
     let (pid, startTicks) = (target.pid, target.startTicks)
     let (orders, reports) = (self.orders, self.reports)
     let thread: OSThread
     do throws(KernelError) {
       thread = try OSThread(name: "memdump-freeze") {
-        Self.hold(pid, startTicks, timeoutNanoseconds, orders: orders, reports: reports)
+        Self.hold(pid, startTicks, timeoutNanoseconds, faults, orders: orders, reports: reports)
       }
     } catch { throw .kernel(error) }
     switch reports.take() {
@@ -77,18 +84,29 @@ package struct FrozenProcess: ~Copyable {
     }
   }
 
+  /// The threads run into their stop by themselves: a moment later the process shows as stopped.
+  private static func waitUntilStopped(_ target: borrowing TargetProcess) {
+    let deadline = MonotonicClock.now + stopLookNanoseconds
+    while (try? target.stat().state) != "T", !target.hasExited, MonotonicClock.now < deadline {
+      MonotonicClock.pause(nanoseconds: 100_000)
+    }
+  }
+
   /// The tracer thread's life: stop all, report, wait for the order, let all go, report.
   private static func hold(
-    _ pid: Int32, _ startTicks: UInt64, _ timeout: UInt64, orders: BlockingQueue<LeaveState>,
-    reports: BlockingQueue<Result<Report, TraceError>>
+    _ pid: Int32, _ startTicks: UInt64, _ timeout: UInt64, _ faults: FaultPlan,
+    orders: BlockingQueue<LeaveState>, reports: BlockingQueue<Result<Report, TraceError>>
   ) {
     defer { reports.close() }
     do throws(TraceError) {
       let target: TargetProcess
       do throws(KernelError) { target = try TargetProcess(pid: pid) } catch { throw .gone(pid: pid) }
       if target.startTicks != startTicks { throw .gone(pid: pid) }
+      // Threads that are let go compete with this one, which still holds the others.
+      ThisThread.preferIfPermitted()
       let began = MonotonicClock.now
-      var held = HeldThreads(deadline: began + timeout, allowedMilliseconds: timeout / 1_000_000)
+      var held = HeldThreads(
+        deadline: began + timeout, allowedMilliseconds: timeout / 1_000_000, faults: faults)
       try held.stopAll(of: target)
       let stopped = Report(began: began, ended: MonotonicClock.now, threadCount: held.count)
       reports.put(.success(stopped))
@@ -104,100 +122,11 @@ package struct FrozenProcess: ~Copyable {
         held.letGo()
         throw .kernel(error)
       }
+      let threadCount = held.count
       held.letGo()
-      if order == .stopped { awaitStop(of: target, deadline: MonotonicClock.now + timeout) }
-      reports.put(
-        .success(Report(began: began, ended: MonotonicClock.now, threadCount: held.count)))
+      let ended = MonotonicClock.now
+      if order == .stopped { Self.waitUntilStopped(target) }
+      reports.put(.success(Report(began: began, ended: ended, threadCount: threadCount)))
     } catch { reports.put(.failure(error)) }
-  }
-}
-
-/// Waits until job control holds every thread, which each of them still has to notice: whoever
-/// looks next is to see a stopped process.
-private func awaitStop(of target: borrowing TargetProcess, deadline: UInt64) {
-  while MonotonicClock.now < deadline {
-    do throws(KernelError) {
-      var isStopped = true
-      for tid in try target.threadIDs() {
-        let state = try ProcessStat(parsing: try target.read("task/\(tid)/stat")).state
-        isStopped = isStopped && ["T", "Z", "X"].contains(state)
-      }
-      if isStopped { return }
-    } catch { return }
-    MonotonicClock.pause(nanoseconds: 50_000)
-  }
-}
-
-/// The stopped threads of one process, owned by the OS thread that traces them.
-private struct HeldThreads {
-  let deadline: UInt64
-  let allowedMilliseconds: UInt64
-  private var threads: [Int32: Held] = [:]
-
-  /// Arrays cannot hold values that have one owner: a box that has one.
-  private final class Held {
-    let thread: TracedThread
-    init(_ thread: consuming TracedThread) { self.thread = thread }
-  }
-
-  init(deadline: UInt64, allowedMilliseconds: UInt64) {
-    self.deadline = deadline
-    self.allowedMilliseconds = allowedMilliseconds
-  }
-
-  var count: Int { threads.count }
-
-  mutating func stopAll(of target: borrowing TargetProcess) throws(TraceError) {
-    // A thread that still runs may start another one: look until there is none that is new.
-    while true {
-      let fresh = try newThreads(of: target)
-      if fresh.isEmpty { break }
-      for tid in fresh {
-        do throws(TraceError) {
-          let thread = try TracedThread(seizing: tid)
-          try thread.interrupt()
-          threads[tid] = Held(thread)
-        } catch {
-          guard Self.isGone(error, tid, target) else { throw error }
-        }
-      }
-      for tid in fresh {
-        guard let held = threads[tid] else { continue }
-        do throws(TraceError) {
-          try held.thread.waitForEventStop(
-            deadline: deadline, allowedMilliseconds: allowedMilliseconds)
-          _ = try held.thread.hideInterruption(target)
-        } catch {
-          guard case .gone = error else { throw error }
-          threads[tid] = nil
-        }
-      }
-    }
-    if threads.isEmpty { throw .gone(pid: target.pid) }
-  }
-
-  mutating func letGo() { threads.removeAll() }
-
-  private func newThreads(of target: borrowing TargetProcess) throws(TraceError) -> [Int32] {
-    do throws(KernelError) {
-      return try target.threadIDs().filter { tid in
-        threads[tid] == nil && !Self.isDead(tid, target)
-      }
-    } catch { throw .gone(pid: target.pid) }
-  }
-
-  private static func isDead(_ tid: Int32, _ target: borrowing TargetProcess) -> Bool {
-    do throws(KernelError) {
-      let state = try ProcessStat(parsing: try target.read("task/\(tid)/stat")).state
-      return state == "Z" || state == "X"
-    } catch { return true }
-  }
-
-  /// Whether the thread ended while we reached for it.
-  private static func isGone(_ error: TraceError, _ tid: Int32, _ target: borrowing TargetProcess)
-    -> Bool
-  {
-    if case .gone = error { return true }
-    return isDead(tid, target)
   }
 }

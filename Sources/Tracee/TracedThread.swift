@@ -8,6 +8,8 @@ internal import SystemPackage
 struct TracedThread: ~Copyable {
   /// Reported stop: PTRACE_EVENT_STOP is 128 in the status' third byte.
   private static let eventStop: CInt = 128
+  /// ERESTARTNOHAND (linux/errno.h).
+  private static let restartUnlessHandled: Int64 = 514
 
   let tid: Int32
   private let tracer = clinux_gettid()
@@ -35,15 +37,25 @@ struct TracedThread: ~Copyable {
     try check("ptrace(PTRACE_INTERRUPT)", clinux_ptrace_interrupt(tid))
   }
 
+  /// Why a thread stands still.
+  enum EventStop {
+    /// Because `interrupt` asked for it.
+    case interrupted
+    /// Because job control stopped the process (SIGSTOP), with or without us.
+    case jobControl
+  }
+
   /// Waits for the stop that `interrupt` asked for, delivering signals that come in between.
   ///
   /// - Parameter deadline: CLOCK_MONOTONIC (ns) after which to give up.
-  borrowing func waitForEventStop(deadline: UInt64, allowedMilliseconds: UInt64)
-    throws(TraceError)
+  @discardableResult borrowing func waitForEventStop(deadline: UInt64, allowedMilliseconds: UInt64)
+    throws(TraceError) -> EventStop
   {
     while true {
       let status = try waitForAnyStop(deadline: deadline, allowedMilliseconds: allowedMilliseconds)
-      if status >> 16 == Self.eventStop { return }
+      if status >> 16 == Self.eventStop {
+        return (status >> 8) & 0xff == SIGTRAP ? .interrupted : .jobControl
+      }
       // A signal came first. Delivered now it is handled before the stop, as if we were not here.
       let signal = status >> 16 == 0 ? (status >> 8) & 0xff : 0
       try check("ptrace(PTRACE_CONT)", clinux_ptrace_continue(tid, signal))
@@ -110,25 +122,21 @@ struct TracedThread: ~Copyable {
 
   /// Makes the stop itself invisible: a call that the stop made return EINTR is run again.
   ///
-  /// epoll_wait, recv with a time-out, io_getevents, sigtimedwait and semop are not restarted by
-  /// the kernel. A relative time-out starts over. Where a handled signal is pending, EINTR is that
-  /// signal's, and stays.
+  /// epoll_wait, recv with a time-out, io_uring_enter, io_getevents, sigtimedwait and semop are not
+  /// restarted by the kernel: they return EINTR. Here that becomes ERESTARTNOHAND, which leaves the
+  /// decision to the kernel when the thread goes on: if a handler is to run by then, EINTR is that
+  /// signal's, and the call returns it; if not, the call is run again. A relative time-out starts
+  /// over. A stop by job control ends these calls with or without us, and is not hidden.
   ///
   /// - Returns: the registers with which the thread has to go on.
-  borrowing func hideInterruption(_ target: borrowing TargetProcess) throws(TraceError)
+  @discardableResult borrowing func hideInterruption(_ stop: EventStop) throws(TraceError)
     -> clinux_registers
   {
     var registers = try self.registers()
     let inSystemCall = Int64(bitPattern: registers.orig_rax) >= 0
-    guard inSystemCall, Int64(bitPattern: registers.rax) == -Int64(EINTR) else { return registers }
-    let status: ProcessStatus
-    do throws(KernelError) {
-      status = ProcessStatus(parsing: try target.read("task/\(tid)/status"))
-    } catch { return registers }
-    if status.hasHandledSignalPending { return registers }
-    registers.rax = registers.orig_rax
-    registers.rip -= 2  // back over the syscall instruction
-    registers.orig_rax = UInt64.max
+    guard stop == .interrupted, inSystemCall, Int64(bitPattern: registers.rax) == -Int64(EINTR)
+    else { return registers }
+    registers.rax = UInt64(bitPattern: -Self.restartUnlessHandled)
     try setRegisters(registers)
     return registers
   }

@@ -3,6 +3,11 @@ internal import Glibc
 package import Kernel
 
 /// Gets a userfaultfd of another process: one thread of it is stopped once and makes the call.
+///
+/// Other threads run on, so they see for some ten microseconds a descriptor that is not theirs: it
+/// takes the lowest free number, closes on execve, and a fork in that instant hands it down. A child
+/// that has it is looked for; if there is one, that userfaultfd is dropped before it tracks anything
+/// (it is inert then) and another one is made.
 package enum UserfaultfdInjection {
   /// A userfaultfd of the target, and what it cost.
   package struct Outcome: ~Copyable, Sendable {
@@ -15,15 +20,20 @@ package enum UserfaultfdInjection {
     package consuming func take() -> OwnedDescriptor { descriptor }
   }
 
-  private static let stopMilliseconds: UInt64 = 200
-  /// Distance kept from a stack pointer (bytes); also what the frame may take.
-  private static let stackClearance: UInt64 = 32 * 1024
+  /// On a busy machine it may be long until the thread runs, and can stop.
+  private static let stopMilliseconds: UInt64 = 1000
+  /// How often another userfaultfd is made because a child inherited one.
+  private static let inheritanceLimit = 4
+  /// Rounds of looking at all threads, 5 ms apart.
+  private static let roundLimit = 20
 
   /// Stops one thread, injects userfaultfd(2), takes the descriptor and puts the thread back.
   ///
   /// Runs on an OS thread of its own: if the target cannot be stopped in time, that thread ends and
   /// the kernel detaches everything. Needs the right to trace the target.
-  package static func inject(into target: borrowing TargetProcess) throws(TraceError) -> Outcome {
+  package static func inject(
+    into target: borrowing TargetProcess, faults: FaultPlan = .none
+  ) throws(TraceError) -> Outcome {
     let pid = target.pid
     let startTicks = target.startTicks
     let result: Result<(CInt, UInt64), TraceError>
@@ -32,9 +42,14 @@ package enum UserfaultfdInjection {
         let own: TargetProcess
         do throws(KernelError) { own = try TargetProcess(pid: pid) } catch { throw .gone(pid: pid) }
         if own.startTicks != startTicks { throw .gone(pid: pid) }
-        let outcome = try attempt(own)
-        let nanoseconds = outcome.stoppedNanoseconds
-        return (outcome.take().release(), nanoseconds)
+        ThisThread.preferIfPermitted()
+        for chances in (0..<inheritanceLimit).reversed() {
+          let outcome = try attempt(own, faults)
+          if chances > 0, isInherited(outcome.descriptor, own) { continue }
+          let nanoseconds = outcome.stoppedNanoseconds
+          return (outcome.take().release(), nanoseconds)
+        }
+        throw .noSuitableThread(pid: pid, reason: "it forks all the time")
       }
     } catch { throw .kernel(error) }
     let (number, nanoseconds) = try result.get()
@@ -42,7 +57,9 @@ package enum UserfaultfdInjection {
       descriptor: OwnedDescriptor(owning: number), stoppedNanoseconds: nanoseconds)
   }
 
-  private static func attempt(_ target: borrowing TargetProcess) throws(TraceError) -> Outcome {
+  private static func attempt(
+    _ target: borrowing TargetProcess, _ faults: FaultPlan
+  ) throws(TraceError) -> Outcome {
     let memory: ProcessMemory
     do throws(KernelError) {
       memory = ProcessMemory(file: try target.open("mem", writable: true))
@@ -52,10 +69,11 @@ package enum UserfaultfdInjection {
     do throws(KernelError) { suspendsSeccomp = try target.status().seccompMode != 0 } catch {
       throw .gone(pid: target.pid)
     }
+    var makesRoom = false
     var lastReason = "no thread is in a state to be stopped"
-    for round in 0..<20 {
+    for round in 0..<roundLimit {
       if round > 0 { MonotonicClock.pause(nanoseconds: 5_000_000) }
-      for tid in try candidates(target) {
+      for tid in try candidates(target, evenInDivisibleCalls: round >= roundLimit / 2) {
         let thread: TracedThread
         do throws(TraceError) {
           thread = try seize(tid, suspendingSeccomp: suspendsSeccomp)
@@ -64,40 +82,60 @@ package enum UserfaultfdInjection {
           throw error
         }
         let began = MonotonicClock.now
+        faults.reach(.afterSeize)
         try thread.interrupt()
+        faults.reach(.afterInterrupt)
+        let stop: TracedThread.EventStop
         do throws(TraceError) {
-          try thread.waitForEventStop(
+          stop = try thread.waitForEventStop(
             deadline: began + stopMilliseconds * 1_000_000, allowedMilliseconds: stopMilliseconds)
         } catch {
           if case .gone = error { continue }
           throw error
         }
-        switch try callInStoppedThread(thread, target, memory, gadgets) {
+        let saved = try thread.hideInterruption(stop)
+        faults.reach(.afterStop)
+        let result =
+          makesRoom
+          ? try callWithRoom(thread, saved, target, memory, gadgets, faults)
+          : try callInStoppedThread(thread, saved, target, memory, gadgets, faults)
+        switch result {
         case .done(let number):
           return Outcome(
             descriptor: OwnedDescriptor(owning: number),
             stoppedNanoseconds: MonotonicClock.now - began)
         case .unsuitable(let reason): lastReason = reason
+        case .noDescriptorFree where makesRoom:
+          throw .remoteCall(pid: target.pid, name: "userfaultfd", errno: EMFILE)
+        case .noDescriptorFree: makesRoom = true
         }
       }
     }
     throw .noSuitableThread(pid: target.pid, reason: lastReason)
   }
 
-  /// Threads that may be stopped, the first thread first: its stack is the one `[stack]`.
+  /// Threads that may be stopped, those that it disturbs least first, and of those the process's
+  /// first thread: its stack is the one `[stack]`.
   ///
-  /// A thread in state D may wait for a vfork child or for a disk: a stop would wait with it.
-  private static func candidates(_ target: borrowing TargetProcess) throws(TraceError) -> [Int32] {
+  /// A thread in state D may wait for a vfork child or for a disk: a stop would wait with it. One
+  /// that has written half of its bytes to a pipe would return early: it is left for later. What a
+  /// running thread does cannot be known.
+  private static func candidates(
+    _ target: borrowing TargetProcess, evenInDivisibleCalls: Bool
+  ) throws(TraceError) -> [Int32] {
     do throws(KernelError) {
-      var result: [Int32] = []
+      var found: [(rank: Int, tid: Int32)] = []
       for tid in try target.threadIDs() {
-        let stat: ProcessStat
+        let state: Character
         do throws(KernelError) {
-          stat = try ProcessStat(parsing: try target.read("task/\(tid)/stat"))
+          state = try ProcessStat(parsing: try target.read("task/\(tid)/stat")).state
         } catch { continue }
-        if !["D", "Z", "X"].contains(stat.state) { result.append(tid) }
+        if ["D", "Z", "X"].contains(state) { continue }
+        let risk = DivisibleCall.risk(to: tid, of: target)
+        if risk == .divides && !evenInDivisibleCalls { continue }
+        found.append((risk.rawValue * 2 + (tid == target.pid ? 0 : 1), tid))
       }
-      return result.sorted { ($0 == target.pid ? 0 : 1, $0) < ($1 == target.pid ? 0 : 1, $1) }
+      return found.sorted { ($0.rank, $0.tid) < ($1.rank, $1.tid) }.map(\.tid)
     } catch { throw .gone(pid: target.pid) }
   }
 
@@ -113,13 +151,29 @@ package enum UserfaultfdInjection {
   private enum CallResult {
     case done(CInt)
     case unsuitable(String)
+    case noDescriptorFree
+  }
+
+  /// There is room for a descriptor only while nobody runs who could take it.
+  private static func callWithRoom(
+    _ thread: borrowing TracedThread, _ saved: clinux_registers,
+    _ target: borrowing TargetProcess, _ memory: borrowing ProcessMemory, _ gadgets: CallGadgets,
+    _ faults: FaultPlan
+  ) throws(TraceError) -> CallResult {
+    var others = HeldThreads(
+      deadline: MonotonicClock.now + stopMilliseconds * 1_000_000,
+      allowedMilliseconds: stopMilliseconds, faults: .none, except: thread.tid)
+    defer { others.letGo() }
+    try others.stopAll(of: target)
+    return try callInStoppedThread(
+      thread, saved, target, memory, gadgets, faults, makesRoom: true)
   }
 
   private static func callInStoppedThread(
-    _ thread: borrowing TracedThread, _ target: borrowing TargetProcess,
-    _ memory: borrowing ProcessMemory, _ gadgets: CallGadgets
+    _ thread: borrowing TracedThread, _ saved: clinux_registers,
+    _ target: borrowing TargetProcess, _ memory: borrowing ProcessMemory, _ gadgets: CallGadgets,
+    _ faults: FaultPlan, makesRoom: Bool = false
   ) throws(TraceError) -> CallResult {
-    let saved = try thread.hideInterruption(target)
     if saved.cs != 0x33 { return .unsuitable("it runs 32-bit code") }
     if isInRestartableSequence(thread, memory) {
       return .unsuitable("it is in a restartable sequence (rseq)")
@@ -128,9 +182,11 @@ package enum UserfaultfdInjection {
     let mask = try thread.signalMask()
     let state = try thread.extendedState()
     let needed = SignalFrame.byteLimit(extendedStateBytes: state.count)
-    guard let area = try frameArea(target, stackPointer: saved.rsp, byteCount: needed) else {
-      return .unsuitable("its stack has no room")
-    }
+    guard
+      let area = try FrameArea.find(
+        target, memory, isFirstThread: thread.tid == target.pid, stackPointer: saved.rsp,
+        byteCount: needed)
+    else { return .unsuitable("its stack has no room") }
     let frame = SignalFrame(
       in: area, registers: saved, extendedState: state, signalMask: mask,
       signalReturn: gadgets.signalReturn)
@@ -139,28 +195,48 @@ package enum UserfaultfdInjection {
     var frameBytes = frame.bytes
     try access(memory, frame.address, &frameBytes, write: true)
 
-    var call = RemoteCall(frame: frame.address, gadgets: gadgets, pid: target.pid, saved: saved)
+    faults.reach(.afterFrame)
+
+    var call = RemoteCall(
+      frame: frame.address, gadgets: gadgets, pid: target.pid, saved: saved, faults: faults)
     let outcome = Result { () throws(TraceError) in
-      try call.runUserfaultfd(thread, target)
+      try call.runUserfaultfd(thread, target, makesRoom: makesRoom)
     }
     // Whatever happened: the thread is put back before anything is reported.
     if call.hasStarted { try call.putBack(thread, signalMask: mask) }
     try access(memory, frame.address, &overwritten, write: true)
+    if case .failure(.remoteCall(_, _, EMFILE)) = outcome { return .noDescriptorFree }
     return .done(try outcome.get())
   }
 
-  /// The lowest part of the first thread's stack: the deepest it ever was, and far from where it is.
-  /// Below the stack pointer of another stack there may be no room (Go, coroutines).
-  private static func frameArea(
-    _ target: borrowing TargetProcess, stackPointer: UInt64, byteCount: UInt64
-  ) throws(TraceError) -> UInt64? {
-    let maps: [MapsEntry]
-    do throws(KernelError) { maps = try target.maps() } catch { throw .kernel(error) }
-    guard let stack = maps.first(where: { $0.path == "[stack]" }) else { return nil }
-    let end = stack.range.start + byteCount
-    if end > stack.range.end { return nil }
-    let onIt = stackPointer >= stack.range.start && stackPointer < stack.range.end
-    return onIt && stackPointer < end + stackClearance ? nil : stack.range.start
+  /// Whether a child of the process has the userfaultfd, too. The process's own copy is closed.
+  private static func isInherited(
+    _ descriptor: borrowing OwnedDescriptor, _ target: borrowing TargetProcess
+  ) -> Bool {
+    do throws(KernelError) {
+      let threads = try target.threadIDs()
+      if threads.count < 2 { return false }  // nobody ran who could fork
+      for tid in threads {
+        guard let text = try? target.read("task/\(tid)/children") else { continue }
+        for word in String(decoding: text, as: UTF8.self).split(separator: " ") {
+          guard let child = Int32(word), holds(descriptor, child) else { continue }
+          return true
+        }
+      }
+    } catch {}
+    return false
+  }
+
+  private static func holds(_ descriptor: borrowing OwnedDescriptor, _ child: Int32) -> Bool {
+    do throws(KernelError) {
+      let process = try TargetProcess(pid: child)
+      for name in try process.names(in: "fd") {
+        guard let number = Int32(name), try process.link("fd/\(name)").contains("userfaultfd")
+        else { continue }
+        if try TargetProcess.isOpen(descriptor, in: child, as: number) { return true }
+      }
+    } catch {}
+    return false
   }
 
   /// An injected call would end a restartable sequence without telling it (rseq(2)).

@@ -41,6 +41,13 @@
 //             threads=1 dir=/var/tmp          and written at random (hostile.c), `ops` operations at
 //             remote_writes=0|1               `rate` a second, then slowly. Commands: `until N`
 //                                             -> operations=N, once so many are done.
+// parked      call=all|NAME                   threads=N. A thread in each blocking call, or the first
+//                                             thread in one (parked_calls.c). Commands: `wake` ->
+//                                             woken, `signal` -> signalled, `report` -> ok ... | bad
+//                                             N TEXT: what a target must never see (selfcheck.h),
+//                                             `quit` (removes its IPC objects).
+// state       kind=NAME                       A process in a peculiar state that checks itself
+//                                             (states.c). `report` as above.
 //
 // detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
 // /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
@@ -63,6 +70,7 @@ static const struct {
     {"idle", run_idle},     {"zombie", run_zombie},   {"uffd", run_uffd},
     {"seccomp", run_seccomp}, {"traced", run_traced}, {"elf32", run_elf32},
     {"pinned", run_pinned}, {"vfork", run_vfork},     {"hostile", run_hostile},
+    {"parked", run_parked},   {"state", run_state},
 };
 
 int main(int argc, char **argv) {
@@ -71,6 +79,10 @@ int main(int argc, char **argv) {
     return 64;
   }
   struct options options = {argc - 2, argv + 2};
+  // The threads that start workloads may have signals blocked, which exec hands down.
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
   // A test that stopped reading must not leave a workload that cannot say so.
   signal(SIGPIPE, SIG_DFL);
   if (option_number(&options, "detached", 0)) {

@@ -77,5 +77,7 @@ int run_traced(const struct options *options);
 int run_elf32(const struct options *options);
 int run_pinned(const struct options *options);
 int run_hostile(const struct options *options);
+int run_parked(const struct options *options);
+int run_state(const struct options *options);
 
 #endif

@@ -15,6 +15,12 @@ int clinux_pidfd_send_signal(int pidfd, int signal);
 int clinux_pidfd_exited(int pidfd);
 /// kcmp(KCMP_VM): 0 if both processes share one address space, above 0 if not.
 int clinux_compare_memory(int pid, int other_pid);
+/// kcmp(KCMP_FILE): 0 if both descriptors are one open file, above 0 if not.
+int clinux_compare_file(int pid, int other_pid, int fd, int other_fd);
+/// prlimit(RLIMIT_NOFILE): soft and hard limit before, and from now on unless `set` is NULL.
+int clinux_descriptor_limit(int pid, const uint64_t set[2], uint64_t old[2]);
+/// The highest nice value for the calling thread alone.
+int clinux_prefer_this_thread(void);
 /// Processors in the calling thread's affinity mask.
 int clinux_allowed_processors(void);
 /// CLOCK_MONOTONIC, nanoseconds.

@@ -82,7 +82,10 @@ package struct RoundWriter: ~Copyable {
   ///
   /// - Throws: what could not be written; the partial directory is removed then. If only the very
   ///   last sync of the session's directory fails, the round exists but may not survive a power cut.
-  package consuming func commit(_ description: RoundDescription) throws(ImageError) -> RoundTotals {
+  /// - Parameter beforePublishing: runs when only the directory's name is missing.
+  package consuming func commit(
+    _ description: RoundDescription, beforePublishing: () -> Void = {}
+  ) throws(ImageError) -> RoundTotals {
     try finishStream()
     let totals = earlier
     let images = RoundImages(
@@ -94,6 +97,7 @@ package struct RoundWriter: ~Copyable {
     try record.append(description)
     for file in files { try record.append(file) }
     try record.finish(totals, sync: sync)
+    beforePublishing()
     let sync = sync
     try partial.publish(sync: sync)
     return totals

@@ -37,9 +37,10 @@ struct FrozenRound: ~Copyable {
     let frozen: FrozenProcess
     do throws(TraceError) {
       frozen = try FrozenProcess(
-        freezing: view.process, timeoutNanoseconds: freezeTimeoutNanoseconds)
+        freezing: view.process, timeoutNanoseconds: freezeTimeoutNanoseconds, faults: plan.faults)
     } catch { throw PredumpError(error) }
 
+    plan.faults.reach(.afterFreeze)
     // From here on every way out thaws: `frozen` lets go when it is dropped.
     let copyBegan = MonotonicClock.now
     var space = try view.addressSpace(isFrozen: true)
@@ -47,6 +48,7 @@ struct FrozenRound: ~Copyable {
     do throws(RoundFailure) {
       try copyPages(space.vmas, &copy, view, tracker, previous: previous)
       let found = try copy.verify(&verifier, space.vmas, memory: view.memory)
+      plan.faults.reach(.midFrozenCopy)
       let objects = try SharedObjectCopy(space.vmas, view, &copy)
       var report = FreezeReport(
         frozenNanoseconds: 0, freezingNanoseconds: frozen.freezingNanoseconds,
@@ -98,7 +100,12 @@ struct FrozenRound: ~Copyable {
   }
 
   private func thaw(_ frozen: consuming FrozenProcess) throws(RoundFailure) -> UInt64 {
-    do throws(TraceError) { return try frozen.thaw(leaving: leave) } catch {
+    do throws(TraceError) {
+      plan.faults.reach(.beforeThaw)
+      let nanoseconds = try frozen.thaw(leaving: leave)
+      plan.faults.reach(.afterThaw)
+      return nanoseconds
+    } catch {
       if case .kernel(let cause) = error { throw .kernel(cause) }
       throw .copy(.addressSpaceGone)
     }

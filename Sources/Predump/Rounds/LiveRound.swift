@@ -106,6 +106,7 @@ struct LiveRound: ~Copyable {
           (range, fate) throws(CopyFailure) in
           try copy(range, fate, &vmas[index], &copier, view)
           progress.report(pagesDone: copier.counters.pages)
+          plan.faults.reach(.midRound)
         }
       } catch { throw RoundFailure(error) }
     }

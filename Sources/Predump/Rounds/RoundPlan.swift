@@ -11,6 +11,7 @@ struct RoundPlan: Sendable {
   var kind: RoundKind
   var compression: PageCompression
   var sync: Bool
+  var faults: FaultPlan
   var startedAt = WallClock.secondsSince1970
   var uptimeMicroseconds = MonotonicClock.sinceBoot / 1000
   var began = MonotonicClock.now
@@ -51,9 +52,15 @@ struct WrittenRound: ~Copyable {
       index: plan.index, kind: plan.kind, target: target, addressSpace: addressSpace,
       statistics: statistics, uptimeMicroseconds: plan.uptimeMicroseconds,
       startedAt: plan.startedAt)
-    do throws(ImageError) { return try writer.commit(description) } catch {
-      throw PredumpError(error)
-    }
+    let faults = plan.faults
+    let isFinal = plan.kind == .frozen
+    do throws(ImageError) {
+      let totals = try writer.commit(description) {
+        faults.reach(isFinal ? .beforeFinalRename : .beforeRename)
+      }
+      faults.reach(isFinal ? .afterFinalRename : .afterRename)
+      return totals
+    } catch { throw PredumpError(error) }
   }
 }
 

@@ -36,6 +36,8 @@ public struct PredumpOptions: Sendable {
 
   /// For tests.
   package var tuning = EngineTuning()
+  /// Where a test lets memdump die.
+  package var faults = FaultPlan.none
 
   /// The defaults, for `pid` into `imagesDirectory`.
   public init(pid: Int32, imagesDirectory: String) {

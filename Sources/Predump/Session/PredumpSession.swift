@@ -62,7 +62,9 @@ struct PredumpSession: ~Copyable {
     var images = try ImagesDirectory(
       path: options.imagesDirectory, target: view.identity, sync: options.sync)
     let attached: Attached
-    do throws(PredumpError) { attached = try Self.attach(to: view, options.tuning) } catch {
+    do throws(PredumpError) {
+      attached = try Self.attach(to: view, options.tuning, options.faults)
+    } catch {
       images.abandon(after: error)
       throw error
     }
@@ -87,13 +89,15 @@ struct PredumpSession: ~Copyable {
     consuming func take() -> DirtyTracker { tracker }
   }
 
-  private static func attach(to view: borrowing TargetView, _ tuning: EngineTuning)
+  private static func attach(
+    to view: borrowing TargetView, _ tuning: EngineTuning, _ faults: FaultPlan
+  )
     throws(PredumpError) -> Attached
   {
     let outcome: UserfaultfdInjection.Outcome
-    do throws(TraceError) { outcome = try UserfaultfdInjection.inject(into: view.process) } catch {
-      throw PredumpError(error)
-    }
+    do throws(TraceError) {
+      outcome = try UserfaultfdInjection.inject(into: view.process, faults: faults)
+    } catch { throw PredumpError(error) }
     let stopped = outcome.stoppedNanoseconds
     do throws(KernelError) {
       let userfaultfd = try Userfaultfd(owning: outcome.take(), of: "pid \(view.process.pid)")
@@ -140,6 +144,7 @@ struct PredumpSession: ~Copyable {
     let scanStop = outcome.scanStopNanoseconds
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
     try images.add(plan.name)
+    plan.faults.reach(.afterRecord)
     if reports.isEmpty == false || counters.bytes > 0 {
       estimate.observeCopy(
         bytes: counters.bytes, reads: counters.reads, nanoseconds: counters.nanoseconds)
@@ -208,7 +213,8 @@ struct PredumpSession: ~Copyable {
     let index = reports.count + 1
     return RoundPlan(
       index: index, name: ImagesDirectory.roundName(index), parentName: reports.last?.name,
-      kind: kind, compression: options.compression, sync: options.sync)
+      kind: kind, compression: options.compression, sync: options.sync,
+      faults: options.faults)
   }
 
   /// Looks for writers that a live scan can miss, and says so when there are some.

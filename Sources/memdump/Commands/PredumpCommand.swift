@@ -57,6 +57,7 @@ struct PredumpCommand: Subcommand {
     gentle.apply(to: &options)
     freeze.apply(to: &options)
     images.apply(to: &options)
+    options.faults = FaultPlan.fromEnvironment()
     return options
   }
 

@@ -1,0 +1,194 @@
+// Mode `parked`: threads that wait in one blocking call each, and judge how it ends.
+//
+// A call may end because its time is over, because `wake` woke it, or with EINTR because a handler
+// ran; each is counted against what was asked for. Everything else is an anomaly.
+#include "parked.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <unistd.h>
+
+static struct parked threads[64];
+static int thread_count;
+/// Handlers that ran in this thread.
+static _Thread_local volatile sig_atomic_t own_handled;
+
+static void on_signal(int signal) {
+  own_handled++;
+  on_counted_signal(signal);
+}
+
+static void judge(struct parked *self, long value, int error, uint64_t took, int ran) {
+  const struct parked_call *call = self->call;
+  bool asExpected = value == call->value && (value >= 0 || error == call->error);
+  bool endsBySignal = call->error == EINTR;
+  if (value == -1 && error == EINTR && ran > 0) {
+    atomic_fetch_add(endsBySignal ? &self->returns : &self->interrupts, 1);
+  } else if (value == -1 && error == EINTR) {
+    anomaly("%s: EINTR without a handler", call->name);
+  } else if (!asExpected) {
+    anomaly("%s: returned %ld, errno %d", call->name, value, error);
+  } else if (call->timeout_ms) {
+    if (took < (uint64_t)call->timeout_ms * 1000000u)
+      anomaly("%s: early, after %lu us", call->name, (unsigned long)(took / 1000));
+  } else if (atomic_fetch_add(&self->returns, 1) >= atomic_load(&self->wakes)) {
+    anomaly("%s: returned without being woken", call->name);
+  }
+}
+
+static void *park(void *argument) {
+  struct parked *self = argument;
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, AWAITED_SIGNAL);
+  pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+  remember_surroundings();
+  self->thread = pthread_self();
+  atomic_store(&self->tid, gettid());
+  for (;;) {
+    int before = own_handled;
+    uint64_t began = monotonic_ns();
+    errno = 0;
+    long value = self->call->wait(self);
+    int error = errno;
+    uint64_t took = monotonic_ns() - began;
+    judge(self, value, error, took, own_handled - before);
+    check_thread_surroundings();
+    atomic_fetch_add(&ticks, 1);
+  }
+  return NULL;
+}
+
+/// Whether the thread sleeps: it then is in its call, as it never sleeps elsewhere.
+static bool is_asleep(const struct parked *self) {
+  char path[64], line[512];
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", self->tid);
+  FILE *file = fopen(path, "re");
+  if (!file) return false;
+  size_t n = fread(line, 1, sizeof line - 1, file);
+  fclose(file);
+  line[n] = 0;
+  const char *end = strrchr(line, ')');
+  return end && end[2] == 'S';
+}
+
+static bool eventually(bool (*condition)(struct parked *), struct parked *self) {
+  for (int i = 0; i < 20000; i++) {
+    if (condition(self)) return true;
+    sleep_ns(i < 100 ? 20000 : 500000);
+  }
+  return false;
+}
+
+static bool sleeps(struct parked *self) { return is_asleep(self); }
+static bool has_returned(struct parked *self) {
+  return atomic_load(&self->returns) == atomic_load(&self->wakes);
+}
+static bool was_interrupted(struct parked *self) {
+  return atomic_load(&self->interrupts) >= atomic_load(&self->signals);
+}
+
+/// Ends every endless wait once.
+static void wake_all(void) {
+  for (int i = 0; i < thread_count; i++) {
+    struct parked *self = &threads[i];
+    if (!self->call->wake) continue;
+    if (!eventually(sleeps, self)) anomaly("%s: never sleeps", self->call->name);
+    atomic_fetch_add(&self->wakes, 1);
+    self->call->wake(self);
+    if (!eventually(has_returned, self)) anomaly("%s: not woken", self->call->name);
+  }
+  say("woken");
+}
+
+/// Interrupts every endless wait once with a handled signal, which must end it: the classic use of
+/// alarm(2). A wait with a time-out may have been between two calls, so it is only sent the signal.
+static void signal_all(void) {
+  unsigned long before = atomic_load(&handled), sent = 0;
+  for (int i = 0; i < thread_count; i++) {
+    struct parked *self = &threads[i];
+    bool endsBySignal = self->call->error == EINTR;
+    if (!eventually(sleeps, self)) anomaly("%s: never sleeps", self->call->name);
+    if (endsBySignal) atomic_fetch_add(&self->wakes, 1);
+    if (!endsBySignal && !self->call->timeout_ms) atomic_fetch_add(&self->signals, 1);
+    pthread_kill(self->thread, COUNTED_SIGNAL);
+    sent++;
+    if (!eventually(endsBySignal ? has_returned : was_interrupted, self))
+      anomaly("%s: a handled signal did not end it", self->call->name);
+  }
+  for (int i = 0; i < 20000 && atomic_load(&handled) - before < sent; i++) sleep_ns(500000);
+  if (atomic_load(&handled) - before != sent)
+    anomaly("%lu signals, %lu handlers", sent, (unsigned long)atomic_load(&handled) - before);
+  say("signalled");
+}
+
+/// Removes what outlives the process.
+static void quit(void) {
+  for (int i = 0; i < thread_count; i++) {
+    const char *name = threads[i].call->name;
+    if (strncmp(name, "sem", 3) == 0) semctl(threads[i].object, 0, IPC_RMID);
+    if (strcmp(name, "msgrcv") == 0) msgctl(threads[i].object, IPC_RMID, NULL);
+  }
+  _exit(0);
+}
+
+static bool other_command(const char *command) {
+  if (strcmp(command, "wake") == 0)
+    wake_all();
+  else if (strcmp(command, "signal") == 0)
+    signal_all();
+  else if (strcmp(command, "quit") == 0)
+    quit();
+  else
+    return false;
+  return true;
+}
+
+static void *command(void *unused) {
+  (void)unused;
+  for (int i = 0; i < thread_count; i++) {
+    while (!atomic_load(&threads[i].tid)) sleep_ns(100000);
+    if (!eventually(sleeps, &threads[i])) anomaly("%s: never sleeps", threads[i].call->name);
+  }
+  say("ready pid=%d threads=%d", getpid(), thread_count);
+  serve_reports(false, other_command);
+  quit();
+  return NULL;
+}
+
+int run_parked(const struct options *options) {
+  options_allow(options, (const char *const[]){"call", NULL});
+  const char *wanted = option_text(options, "call", "all");
+  bool all = strcmp(wanted, "all") == 0;
+  // No SA_RESTART: a handler ends any call.
+  struct sigaction action = {.sa_handler = on_signal};
+  sigaction(COUNTED_SIGNAL, &action, NULL);
+  sigaction(WAKE_SIGNAL, &action, NULL);
+  for (const struct parked_call *call = parked_calls; call->name; call++) {
+    if (!all && strcmp(call->name, wanted)) continue;
+    struct parked *self = &threads[thread_count++];
+    self->call = call;
+    if (call->prepare) call->prepare(self);
+  }
+  if (thread_count == 0) {
+    fprintf(stderr, "workload: no call '%s'\n", wanted);
+    return 64;
+  }
+  for (int i = all ? 0 : 1; i < thread_count; i++) start_quiet_thread(park, &threads[i]);
+  // A single call is waited for by the first thread: it is the one that memdump asks first.
+  if (all) {
+    sigset_t every;
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, NULL);
+    remember_surroundings();
+    command(NULL);
+  }
+  start_quiet_thread(command, NULL);
+  park(&threads[0]);
+  return 0;
+}

@@ -1,0 +1,17 @@
+// The states of mode `state`.
+#ifndef STATES_H
+#define STATES_H
+
+#include "selfcheck.h"
+
+/// Spins with known values in all general registers, the vector registers, the flags and the red
+/// zone, and looks at them again and again; on the stack that it is called on. Never returns.
+__attribute__((noreturn)) void spin_checking_registers(void);
+/// Sleeps in short system calls with known values in all registers that a call preserves.
+__attribute__((noreturn)) void call_checking_registers(void);
+/// The same as spin_checking_registers, on a stack of `bytes` bytes between canaries.
+__attribute__((noreturn)) void spin_on_small_stack(size_t bytes);
+/// Runs restartable sequences (rseq(2)) that spin, and looks whether they are still protected.
+__attribute__((noreturn)) void loop_restartable_sequences(void);
+
+#endif
