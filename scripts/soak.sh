@@ -8,10 +8,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 hours=${1:-1}
-end=$(($(date +%s) + $(awk -v hours="$hours" 'BEGIN { printf "%d", hours * 3600 }')))
 log=.build/soak.log
 
 swift build --build-tests < /dev/null
+end=$(($(date +%s) + $(awk -v hours="$hours" 'BEGIN { printf "%d", hours * 3600 }')))
 rounds=0
 while [ "$(date +%s)" -lt "$end" ]; do
   if ! MEMDUMP_ORACLE_SEEDS=${MEMDUMP_ORACLE_SEEDS:-200} \
