@@ -48,6 +48,8 @@ package final class Chunk: @unchecked Sendable {
   private(set) var blockCount = 0
 
   private var pageCount = 0
+  /// By number of pages.
+  private var zeroDigests: [UInt64?]
   private var refused = false
   // These three are allocated here, freed in deinit, and only reached through this class, which
   // keeps every offset below the capacity.
@@ -66,6 +68,7 @@ package final class Chunk: @unchecked Sendable {
     encoded = .allocate(
       byteCount: compression.isCompressed ? bytes : 0, alignment: ImageFormat.page)
     blockTable = .allocate(capacity: pageCapacity)
+    zeroDigests = Array(repeating: nil, count: blockPages + 1)
     segments.reserveCapacity(Self.segmentCapacity)
   }
 
@@ -177,14 +180,30 @@ package final class Chunk: @unchecked Sendable {
     }
   }
 
+  /// The digest of so many zeros; computed once for each length.
+  private func zeroDigest(byteCount: Int) -> UInt64 {
+    let pages = byteCount / ImageFormat.page
+    if let known = zeroDigests[pages] { return known }
+    let zeros = [UInt8](repeating: 0, count: byteCount)
+    let digest = zeros.withUnsafeBytes { bytes in
+      bytes.baseAddress.map { blockDigest($0, count: byteCount) } ?? 0
+    }
+    zeroDigests[pages] = digest
+    return digest
+  }
+
   private func encodeBlock(rawOffset: Int, byteCount: Int, encodedOffset: inout Int) {
     guard let base = raw.baseAddress else { return }
     let bytes = UnsafeRawPointer(base + rawOffset)
+    // Zeros are told by their first words, everything else too: the digest of zeros is known.
+    let isZeros = isZero(bytes, count: byteCount)
+    let digest =
+      isZeros ? zeroDigest(byteCount: byteCount) : blockDigest(bytes, count: byteCount)
     var block = Block(
-      digest: blockDigest(bytes, count: byteCount), rawOffset: rawOffset,
-      encodedOffset: encodedOffset, byteCount: byteCount, storedCount: byteCount)
+      digest: digest, rawOffset: rawOffset, encodedOffset: encodedOffset, byteCount: byteCount,
+      storedCount: byteCount)
     if let target = encoded.baseAddress, compression.isCompressed {
-      if isZero(bytes, count: byteCount) {
+      if isZeros {
         block.storedCount = 0
       } else {
         // CRIU stores a block raw from 7/8 of its length on. One byte less as capacity makes LZ4
