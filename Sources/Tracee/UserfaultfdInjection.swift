@@ -26,13 +26,26 @@ package enum UserfaultfdInjection {
   private static let inheritanceLimit = 4
   /// Rounds of looking at all threads, 5 ms apart.
   private static let roundLimit = 20
+  private static let stopTries = 4
 
   /// Stops one thread, injects userfaultfd(2), takes the descriptor and puts the thread back.
   ///
   /// Runs on an OS thread of its own: if the target cannot be stopped in time, that thread ends and
-  /// the kernel detaches everything. Needs the right to trace the target.
+  /// the kernel detaches everything; then another one tries. Needs the right to trace the target.
   package static func inject(
     into target: borrowing TargetProcess, faults: FaultPlan = .none
+  ) throws(TraceError) -> Outcome {
+    for _ in 1..<stopTries {
+      do throws(TraceError) { return try injectOnce(into: target, faults) } catch {
+        // On a busy machine a thread may not even get to run within the time for its stop.
+        guard case .notStopping = error else { throw error }
+      }
+    }
+    return try injectOnce(into: target, faults)
+  }
+
+  private static func injectOnce(
+    into target: borrowing TargetProcess, _ faults: FaultPlan
   ) throws(TraceError) -> Outcome {
     let pid = target.pid
     let startTicks = target.startTicks
