@@ -183,6 +183,7 @@ extension LiveRound {
         progress.report(pagesDone: copier.counters.pages)
       }
     } catch { throw .copy(error) }
+    plan.faults.reach(.midRound)
     copier.flush()
     if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
