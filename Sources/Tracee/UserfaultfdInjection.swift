@@ -21,7 +21,7 @@ package enum UserfaultfdInjection {
   }
 
   /// On a busy machine it may be long until the thread runs, and can stop.
-  private static let stopMilliseconds: UInt64 = 1000
+  private static let stopMilliseconds: UInt64 = 2000
   /// How often another userfaultfd is made because a child inherited one.
   private static let inheritanceLimit = 4
   /// Rounds of looking at all threads, 5 ms apart.

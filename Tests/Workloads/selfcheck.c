@@ -20,6 +20,7 @@ __attribute__((constructor)) static void make_log(void) {
 }
 
 static char descriptors[2048];
+static pid_t described;  // whose they are
 static _Thread_local sigset_t mask;
 static _Thread_local stack_t alternate;
 static _Thread_local bool is_remembered;
@@ -45,7 +46,7 @@ static void list_descriptors(char *out, size_t capacity) {
   // By number, since opening a directory to list them would be one more.
   for (int fd = 0; fd < 1024 && length + 128 < capacity; fd++) {
     char path[32], link[96];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", described, fd);
     ssize_t n = readlink(path, link, sizeof link - 1);
     if (n < 0) continue;
     // Without the inode: some calls make their pipe anew, under the same number.
@@ -55,8 +56,13 @@ static void list_descriptors(char *out, size_t capacity) {
   }
 }
 
+void remember_descriptors(pid_t pid) {
+  described = pid;
+  list_descriptors(descriptors, sizeof descriptors);
+}
+
 void remember_surroundings(void) {
-  if (descriptors[0] == 0) list_descriptors(descriptors, sizeof descriptors);
+  if (descriptors[0] == 0) remember_descriptors(getpid());
   pthread_sigmask(SIG_SETMASK, NULL, &mask);
   sigaltstack(NULL, &alternate);
   is_remembered = true;

@@ -5,10 +5,13 @@
 #include "workload.h"
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
 /// Notes something that would not have happened without a tracer. The first text is kept.
 /// Safe in signal handlers; makes no system call.
 __attribute__((format(printf, 1, 2))) void anomaly(const char *format, ...);
+/// Notes another process's descriptors, for the reports.
+void remember_descriptors(pid_t pid);
 /// Notes the process's descriptors and this thread's signal mask and alternate stack.
 void remember_surroundings(void);
 /// Notes an anomaly if this thread's mask or alternate stack differ from what it remembered.

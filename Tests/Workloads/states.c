@@ -48,10 +48,26 @@ static void *serve(void *other) {
 }
 
 /// Announces this process, and answers from a thread of its own.
-static void announce(void) {
+static void announce_here(void) {
   remember_surroundings();
   start_quiet_thread(serve, NULL);
   say("ready pid=%d", getpid());
+}
+
+/// Goes on in a child that has this thread only, so that nobody can choose another one, and answers
+/// for it from this process.
+static void announce(void) {
+  remember_surroundings();
+  pid_t child = fork();
+  if (child < 0) die("fork");
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return;
+  }
+  while (!atomic_load(&ticks)) sleep_ns(100000);
+  remember_descriptors(child);
+  say("ready pid=%d", child);
+  serve(NULL);
 }
 
 // MARK: Signals
@@ -93,8 +109,8 @@ static void run_blocked(void) {
   sigset_t all, pending;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, NULL);
-  raise(SIGUSR1);
   announce();
+  raise(SIGUSR1);
   for (;;) {
     for (volatile int i = 0; i < 20000; i++) {
     }
@@ -144,18 +160,14 @@ static void run_vdso(void) {
   }
 }
 
-unsigned char *volatile small_stack;
-volatile size_t small_stack_bytes, small_stack_canary;
-
 static void *watch_canaries(void *unused) {
   (void)unused;
   for (;;) {
-    unsigned char *memory = small_stack;
-    sleep_ns(1000000);
-    if (!memory) continue;
-    size_t canary = small_stack_canary;
-    for (size_t i = 0; i < canary; i++)
-      if (memory[i] != 0xc5 || memory[canary + small_stack_bytes + i] != 0xc5)
+    // Without a pause: what somebody stores there and puts back is there for microseconds.
+    const volatile unsigned char *above = small_stack + SMALL_STACK_CANARY + small_stack_bytes;
+    const volatile unsigned char *below = small_stack;
+    for (size_t i = 0; i < SMALL_STACK_CANARY; i++)
+      if (below[i] != 0xc5 || above[i] != 0xc5)
         anomaly("a canary beside the small stack died");
   }
   return NULL;
@@ -182,8 +194,8 @@ static void run_deep(void) {
   volatile uint64_t words[(1 << 20) / 8];
   for (size_t i = 0; i < sizeof words / 8; i++) words[i] = 0;
   deep_words = words;
-  start_quiet_thread(use_deep_words, NULL);
   announce();
+  start_quiet_thread(use_deep_words, NULL);
   for (;;) pause();
 }
 
@@ -201,6 +213,7 @@ static pid_t fork_target(void (*body)(void)) {
     _exit(1);
   }
   while (!atomic_load(&ticks)) sleep_ns(100000);
+  remember_descriptors(child);
   say("ready pid=%d", child);
   return child;
 }
@@ -281,7 +294,7 @@ static void run_nofile(rlim_t hard) {
   if (setrlimit(RLIMIT_NOFILE, &limit)) die("setrlimit");
   while (dup(0) >= 0) {
   }
-  announce();
+  announce_here();
   for (;;) {
     if (getrlimit(RLIMIT_NOFILE, &now) || memcmp(&limit, &now, sizeof now))
       anomaly("RLIMIT_NOFILE is %lu", (unsigned long)now.rlim_cur);
@@ -380,7 +393,7 @@ static void run_shortwrite(void) {
   static char bytes[1 << 20];
   if (pipe2(write_ends, O_CLOEXEC)) die("pipe");
   start_quiet_thread(drain_slowly, NULL);
-  announce();
+  announce_here();
   for (;;) {
     ssize_t n = write(write_ends[1], bytes, sizeof bytes);
     if (n != sizeof bytes) anomaly("write: %zd of %zu bytes", n, sizeof bytes);
@@ -404,9 +417,10 @@ int run_state(const struct options *options) {
   if (is_kind("blocked")) run_blocked();
   if (strncmp(kind, "trap_", 5) == 0) run_trap(kind + 5);
   if (is_kind("smallstack")) {
+    prepare_small_stack(4096);
     start_quiet_thread(watch_canaries, NULL);
     announce();
-    spin_on_small_stack(4096);
+    spin_on_small_stack();
   }
   if (is_kind("deepstack")) run_deep();
   if (is_kind("strict")) fork_target(be_strict), serve(NULL);
@@ -416,7 +430,7 @@ int run_state(const struct options *options) {
   if (is_kind("nofile")) run_nofile(1024);
   if (is_kind("nofile_hard")) run_nofile(64);
   if (is_kind("forker")) {
-    announce();
+    announce_here();
     for (int i = 0; i < 3; i++) start_quiet_thread(fork_again_and_again, NULL);
     for (;;) pause();
   }

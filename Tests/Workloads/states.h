@@ -9,8 +9,13 @@
 __attribute__((noreturn)) void spin_checking_registers(void);
 /// Sleeps in short system calls with known values in all registers that a call preserves.
 __attribute__((noreturn)) void call_checking_registers(void);
-/// The same as spin_checking_registers, on a stack of `bytes` bytes between canaries.
-__attribute__((noreturn)) void spin_on_small_stack(size_t bytes);
+/// Makes a stack of `bytes` bytes between canaries, in memory that children share.
+void prepare_small_stack(size_t bytes);
+/// The same as spin_checking_registers, on that stack.
+__attribute__((noreturn)) void spin_on_small_stack(void);
+extern unsigned char *small_stack;
+extern size_t small_stack_bytes;
+enum { SMALL_STACK_CANARY = 16 << 10 };
 /// Runs restartable sequences (rseq(2)) that spin, and looks whether they are still protected.
 __attribute__((noreturn)) void loop_restartable_sequences(void);
 

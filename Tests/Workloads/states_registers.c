@@ -2,8 +2,8 @@
 #include "states.h"
 
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -155,22 +155,25 @@ void call_checking_registers(void) {
 
 static void on_small_stack(void) { spin_checking_registers(); }
 
-void spin_on_small_stack(size_t bytes) {
-  size_t canary = 256 << 10;
-  unsigned char *memory = malloc(bytes + 2 * canary);
-  if (!memory) die("malloc");
-  memset(memory, 0xc5, bytes + 2 * canary);
+unsigned char *small_stack;
+size_t small_stack_bytes;
+
+void prepare_small_stack(size_t bytes) {
+  size_t whole = bytes + 2 * SMALL_STACK_CANARY;
+  small_stack = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (small_stack == MAP_FAILED) die("mmap");
+  memset(small_stack, 0xc5, whole);
+  small_stack_bytes = bytes;
+}
+
+void spin_on_small_stack(void) {
   // Once outside: the first call of a library function takes kilobytes of stack to find it.
   static struct register_file warm;
   make_values(&warm, 1);
   compare(&warm, &warm, false);
-  // Another thread looks at the canaries: see states.c.
-  extern unsigned char *volatile small_stack;
-  extern volatile size_t small_stack_bytes, small_stack_canary;
-  small_stack_bytes = bytes;
-  small_stack_canary = canary;
-  small_stack = memory;
-  uint64_t top = ((uintptr_t)memory + canary + bytes) & ~63ul;
+  // Nothing below: who stores there fails. (The canaries are the parent's to watch.)
+  munmap(small_stack, SMALL_STACK_CANARY);
+  uint64_t top = ((uintptr_t)small_stack + SMALL_STACK_CANARY + small_stack_bytes) & ~63ul;
   __asm__ volatile(
       "mov %0, %%rsp\n"
       "xor %%ebp, %%ebp\n"
@@ -225,6 +228,9 @@ void loop_restartable_sequences(void) {
       atomic_fetch_add(&aborts, 1);
     else if (protected_by == 0)
       anomaly("a restartable sequence lost its protection and went on");
+    // Outside as long as inside, so that a thread is not always in one.
+    for (volatile int i = 0; i < 50000; i++) {
+    }
     atomic_fetch_add(&ticks, 1);
   }
 }
