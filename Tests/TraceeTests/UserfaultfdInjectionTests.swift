@@ -7,7 +7,8 @@ import Tracee
 @Suite(.serialized) struct UserfaultfdInjectionTests {
   @Test("an injected userfaultfd tracks the target, which keeps no descriptor")
   func injects() throws {
-    let child = try ChildProgram("/bin/sleep", ["1000"])
+    // Ready: past its execve, with the descriptors that it keeps.
+    let child = try Workload("idle").program
     defer { child.end() }
     let target = try TargetProcess(pid: child.pid)
     let before = try target.names(in: "fd")
@@ -27,7 +28,8 @@ import Tracee
 
   @Test("a freeze holds every thread and lets it go")
   func freezes() throws {
-    let child = try ChildProgram("/bin/sleep", ["1000"])
+    // Ready: past its execve, with the descriptors that it keeps.
+    let child = try Workload("idle").program
     defer { child.end() }
     let target = try TargetProcess(pid: child.pid)
     for _ in 0..<100 {
