@@ -70,7 +70,8 @@ let package = Package(
     .target(name: "CTestSupport", path: "Tests/CTestSupport", cSettings: strictC),
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
-      name: "KernelTests", dependencies: ["Kernel", "TestSupport", "workload"], swiftSettings: strict),
+      name: "KernelTests", dependencies: ["Kernel", "TestSupport", "workload"],
+      swiftSettings: strict),
     .testTarget(
       name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),

@@ -135,7 +135,9 @@ package struct Directory: ~Copyable, Sendable {
   }
 
   /// `name` as people would write it, for messages.
-  package func join(_ name: String) -> String { path.hasSuffix("/") ? path + name : "\(path)/\(name)" }
+  package func join(_ name: String) -> String {
+    path.hasSuffix("/") ? path + name : "\(path)/\(name)"
+  }
 
   private func openNumber(_ name: String, flags: CInt, mode: CUnsignedInt) throws(KernelError)
     -> CInt

@@ -55,7 +55,9 @@ package struct OSThread: ~Copyable {
   ) throws(KernelError) -> Result<Value, Failure> {
     let box = ResultBox<Value, Failure>()
     let thread = try OSThread(name: name) {
-      do throws(Failure) { box.result = .success(try body()) } catch { box.result = .failure(error) }
+      do throws(Failure) { box.result = .success(try body()) } catch {
+        box.result = .failure(error)
+      }
     }
     thread.join()
     guard let result = box.result else {

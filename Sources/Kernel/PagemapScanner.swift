@@ -19,7 +19,8 @@ package struct PagemapScanner: ~Copyable {
   ///   - vectorCount: regions asked for in one call; at least 1.
   ///   - debt: told what protecting scans report as written.
   package init(
-    pagemap: consuming File, vectorCount: Int = defaultVectorCount, faults: EngineFaultPlan = EngineFaultPlan(),
+    pagemap: consuming File, vectorCount: Int = defaultVectorCount,
+    faults: EngineFaultPlan = EngineFaultPlan(),
     debt: ScanDebt? = nil
   ) {
     precondition(vectorCount > 0)

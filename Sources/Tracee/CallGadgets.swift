@@ -63,7 +63,9 @@ struct CallGadgets: Sendable {
     var bytes = [UInt8](repeating: 0, count: byteCount)
     var failure: KernelError?
     bytes.withUnsafeMutableBytes { buffer in
-      do throws(KernelError) { try memory.read(at: address, into: buffer) } catch { failure = error }
+      do throws(KernelError) { try memory.read(at: address, into: buffer) } catch {
+        failure = error
+      }
     }
     if let failure { throw .kernel(failure) }
     return bytes

@@ -100,7 +100,9 @@ package struct FrozenProcess: ~Copyable {
     defer { reports.close() }
     do throws(TraceError) {
       let target: TargetProcess
-      do throws(KernelError) { target = try TargetProcess(pid: pid) } catch { throw .gone(pid: pid) }
+      do throws(KernelError) { target = try TargetProcess(pid: pid) } catch {
+        throw .gone(pid: pid)
+      }
       if target.startTicks != startTicks { throw .gone(pid: pid) }
       // Threads that are let go compete with this one, which still holds the others.
       ThisThread.preferIfPermitted()

@@ -163,7 +163,8 @@ package struct ScratchProcess: ~Copyable {
       ]
       throw .kernel(
         KernelError(
-          call: names[number] ?? "syscall", subject: "scratch process at \(hexAddress(arguments[0]))",
+          call: names[number] ?? "syscall",
+          subject: "scratch process at \(hexAddress(arguments[0]))",
           errno: Errno(rawValue: CInt(-value))))
     }
     return registers.rax

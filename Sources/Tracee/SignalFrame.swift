@@ -42,7 +42,9 @@ struct SignalFrame {
     let stateOffset = Int(stateAddress - address)
     var bytes = [UInt8](repeating: 0, count: stateOffset + extendedState.count + 4)
     func put(_ value: UInt64, _ offset: Int, _ count: Int = 8) {
-      for index in 0..<count { bytes[offset + index] = UInt8(truncatingIfNeeded: value >> (8 * index)) }
+      for index in 0..<count {
+        bytes[offset + index] = UInt8(truncatingIfNeeded: value >> (8 * index))
+      }
     }
     put(signalReturn, 0)
     put(7, 8)  // UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS

@@ -4,7 +4,8 @@ import Testing
 
 /// What memdump itself takes.
 @Suite(.serialized) struct MemoryTests {
-  @Test("memdump's own memory is bounded, and does not grow with the target") func bounded() throws {
+  @Test("memdump's own memory is bounded, and does not grow with the target") func bounded() throws
+  {
     let gibibyte = 1 << 18  // pages
     let small = try peakBytes(ofDumping: gibibyte)
     let large = try peakBytes(ofDumping: 4 * gibibyte)

@@ -85,7 +85,8 @@ import Tracee
     let text = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
     try #require(
       process.terminationStatus == 0,
-      "criu \(arguments[0]) failed: \(text.split(separator: "\n").suffix(12).joined(separator: "\n"))")
+      "criu \(arguments[0]) failed: \(text.split(separator: "\n").suffix(12).joined(separator: "\n"))"
+    )
   }
 
   /// Looks again and again, for ten seconds at most.

@@ -43,8 +43,10 @@ import Testing
     return all.indices.filter { ($0 + turn) % 2 == 0 }.map { all[$0] }
   }
 
-  @Test("a target survives memdump's death at every labelled instant", arguments:
-    FaultPoint.allCases.map(\.rawValue))
+  @Test(
+    "a target survives memdump's death at every labelled instant",
+    arguments:
+      FaultPoint.allCases.map(\.rawValue))
   func labelled(name: String) throws {
     let fault = try #require(FaultPoint(rawValue: name))
     for target in try targets(modes(for: fault)) {

@@ -9,7 +9,8 @@ import Tracee
 
 /// Writers that the write-protect bit cannot see.
 @Suite(.serialized) struct PinnedWriterTests {
-  @Test("pages written by direct reads and through registered buffers are in the image",
+  @Test(
+    "pages written by direct reads and through registered buffers are in the image",
     arguments: ["direct", "fixed"])
   func pinned(_ how: String) throws {
     guard let target = try? Workload("pinned", ["how=\(how)", "pages=512", "rate=4000"]) else {

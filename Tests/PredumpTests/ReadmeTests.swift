@@ -10,7 +10,9 @@ struct ReadmeTests {
     let readme = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("README.md")
     let lines = try String(contentsOf: readme, encoding: .utf8).split(separator: "\n")
-    let table = lines.drop { !$0.hasPrefix("<!-- treatments") }.prefix { $0 != "<!-- /treatments -->" }
+    let table = lines.drop { !$0.hasPrefix("<!-- treatments") }.prefix {
+      $0 != "<!-- /treatments -->"
+    }
     let rows = table.filter { $0.hasPrefix("| ") }.dropFirst().map { line in
       line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
     }

@@ -17,8 +17,10 @@ import Tracee
     return false
   }
 
-  @Test("a SIGSTOP that comes during an attach or a freeze stops the process afterwards", arguments:
-    Disturbance.allCases)
+  @Test(
+    "a SIGSTOP that comes during an attach or a freeze stops the process afterwards",
+    arguments:
+      Disturbance.allCases)
   func stopSignal(disturbance: Disturbance) throws {
     let workload = try Workload("state", ["kind=call"])
     let pid = try workload.processID()
@@ -102,7 +104,8 @@ import Tracee
     workload.expectNoAnomaly()
   }
 
-  @Test("a process whose first thread has ended can be frozen; an attach is refused") func leaderless()
+  @Test("a process whose first thread has ended can be frozen; an attach is refused")
+  func leaderless()
     throws
   {
     let workload = try Workload("leaderless", ["bytes=1M"])
@@ -118,7 +121,8 @@ import Tracee
     #expect(workload.ask("x") == "unknown")
   }
 
-  @Test("an attach asks a thread that is not in the midst of a write") func divisibleAttach() throws {
+  @Test("an attach asks a thread that is not in the midst of a write") func divisibleAttach() throws
+  {
     let workload = try Workload("state", ["kind=shortwrite"])
     try Disturbance.attach.run(try workload.processID())
     workload.expectNoAnomaly()

@@ -12,7 +12,8 @@ enum Disturbance: String, CaseIterable, CustomTestStringConvertible {
 
   /// How often each is done to each target; `MEMDUMP_MATRIX_COUNT` says otherwise. 200 take some
   /// minutes.
-  static let count = ProcessInfo.processInfo.environment["MEMDUMP_MATRIX_COUNT"]
+  static let count =
+    ProcessInfo.processInfo.environment["MEMDUMP_MATRIX_COUNT"]
     .flatMap { Int($0) } ?? 24
 
   /// Does it once. The freeze lasts long enough for something to happen in it.

@@ -40,8 +40,10 @@ import Tracee
     workload.expectNoAnomaly()
   }
 
-  @Test("signals that come during attaches and freezes are neither lost nor doubled", arguments:
-    Disturbance.allCases)
+  @Test(
+    "signals that come during attaches and freezes are neither lost nor doubled",
+    arguments:
+      Disturbance.allCases)
   func signals(disturbance: Disturbance) throws {
     let workload = try Workload("parked", ["call=all"])
     defer { _ = workload.ask("quit") }
@@ -63,7 +65,8 @@ import Tracee
     "nonroot",
   ]
 
-  @Test("a thread in any state does not see an attach or a freeze", arguments: states,
+  @Test(
+    "a thread in any state does not see an attach or a freeze", arguments: states,
     Disturbance.allCases)
   func state(kind: String, disturbance: Disturbance) throws {
     let workload = try Workload("state", ["kind=\(kind)"])
@@ -71,8 +74,10 @@ import Tracee
     workload.expectNoAnomaly()
   }
 
-  @Test("a stopped process stays stopped, and its parent hears nothing", arguments:
-    Disturbance.allCases)
+  @Test(
+    "a stopped process stays stopped, and its parent hears nothing",
+    arguments:
+      Disturbance.allCases)
   func stopped(disturbance: Disturbance) throws {
     let workload = try Workload("state", ["kind=stopped"])
     let pid = try workload.processID()

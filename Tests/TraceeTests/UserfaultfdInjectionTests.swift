@@ -38,12 +38,15 @@ import Tracee
       _ = try frozen.thaw(leaving: .running)
       #expect(try target.status().tracer == 0)
     }
-    _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(leaving: .stopped)
+    _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(
+      leaving: .stopped)
     #expect(try target.stat().state == "T")
-    _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(leaving: .running)
+    _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(
+      leaving: .running)
     // On its way back into the stop that it was in.
     while try target.stat().state != "T" { sched_yield() }
-    _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(leaving: .killed)
+    _ = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000).thaw(
+      leaving: .killed)
     #expect(child.wait() == SIGKILL)
   }
 }

@@ -10,7 +10,9 @@ extension ImageChain {
       throw ImageError(.missingFile, file: session.path, "there are no rounds")
     }
     for stream in try streams(of: top) {
-      if case .process(let pid) = stream { return try RoundRecordReader.read(pid: pid, in: open(top)) }
+      if case .process(let pid) = stream {
+        return try RoundRecordReader.read(pid: pid, in: open(top))
+      }
     }
     throw ImageError(.missingFile, file: session.path, "round \(top) has no process's pagemap")
   }

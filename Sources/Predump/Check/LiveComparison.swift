@@ -23,7 +23,9 @@ public enum LiveComparison {
       try comparer.compareLayout(
         record.vmas.filter { $0.kind != .vsyscall }, without: nil)
       try comparer.comparePages(chain, pid: record.pid, vmas: record.vmas)
-      for object in SharedObjects.list(record.vmas) { try comparer.compareObject(chain, object, vmas: record.vmas) }
+      for object in SharedObjects.list(record.vmas) {
+        try comparer.compareObject(chain, object, vmas: record.vmas)
+      }
       _ = try frozen.thaw(leaving: .running)
       return comparer.result
     } catch { throw PredumpError(comparing: pid, error) }
@@ -39,7 +41,8 @@ public enum LiveComparison {
     let identity = try TargetView(process).identity
     if identity.startTicks != target.startTicks || identity.bootID != target.bootID {
       throw .unsuitableTarget(
-        pid: pid, reason: "it is not the process that was dumped (\(target.command), "
+        pid: pid,
+        reason: "it is not the process that was dumped (\(target.command), "
           + "then pid \(target.pid)): that one has ended")
     }
     do throws(KernelError) { return try TargetProcess(pid: pid) } catch {

@@ -84,13 +84,15 @@ struct MemoryComparer: ~Copyable {
   /// count as one: tracking splits VMAs, and the kernel joins them again.
   ///
   /// - Parameter own: what the process has mapped besides.
-  mutating func compareLayout(_ expected: [VMARecord], without own: PageRange?) throws(KernelError) {
+  mutating func compareLayout(_ expected: [VMARecord], without own: PageRange?) throws(KernelError)
+  {
     let wanted = Self.joined(expected.map { Area(range: $0.range, protection: $0.protection) })
     let held = Self.joined(
       try process.maps().filter { $0.path != "[vsyscall]" && $0.range != own }
         .map { Area(range: $0.range, protection: $0.protection) })
     result.vmasCompared += UInt64(expected.count)
-    for area in Set(wanted).symmetricDifference(held).sorted(by: { $0.range.start < $1.range.start }) {
+    for area in Set(wanted).symmetricDifference(held).sorted(by: { $0.range.start < $1.range.start }
+    ) {
       let side = wanted.contains(area) ? "in the images alone" : "in the process alone"
       result.note(
         .layout, at: area.range.start, pages: 0,
@@ -99,7 +101,9 @@ struct MemoryComparer: ~Copyable {
     }
   }
 
-  private mutating func compare(_ range: PageRange, _ bytes: UnsafeRawBufferPointer) throws(KernelError) {
+  private mutating func compare(_ range: PageRange, _ bytes: UnsafeRawBufferPointer)
+    throws(KernelError)
+  {
     var address = range.start
     while address < range.end {
       let left = Int(range.end - address)
@@ -116,7 +120,8 @@ struct MemoryComparer: ~Copyable {
       address = readable.end
       if address < range.end {
         result.note(
-          .onlyInImage, at: address, pages: 1, "page \(hexAddress(address)) cannot be read any more")
+          .onlyInImage, at: address, pages: 1, "page \(hexAddress(address)) cannot be read any more"
+        )
         address += pageBytes
       }
     }
@@ -139,7 +144,8 @@ struct MemoryComparer: ~Copyable {
   }
 
   /// Looks for data of the process in pages that the image leaves out.
-  private mutating func findUncovered(_ vma: VMARecord, _ cursor: inout PopulatedSet.Cursor) throws {
+  private mutating func findUncovered(_ vma: VMARecord, _ cursor: inout PopulatedSet.Cursor) throws
+  {
     let filter: PagemapScanner.Filter
     switch vma.treatment {
     case .tracked: filter = .populated
@@ -196,7 +202,8 @@ struct MemoryComparer: ~Copyable {
   private mutating func noteUnlessZero(_ page: UInt64) {
     if onePage.contains(where: { $0 != 0 }) {
       result.note(
-        .onlyInMemory, at: page, pages: 1, "page \(hexAddress(page)) holds data that the images lack")
+        .onlyInMemory, at: page, pages: 1,
+        "page \(hexAddress(page)) holds data that the images lack")
     }
   }
 

@@ -38,7 +38,8 @@ struct FrozenCopy: ~Copyable {
 
   /// Notes a run that the parent holds.
   mutating func takeFromParent(_ range: PageRange, vma: Int) {
-    if let last = items.last, last.flags == .parent, last.range.end == range.start, last.vma == vma {
+    if let last = items.last, last.flags == .parent, last.range.end == range.start, last.vma == vma
+    {
       items[items.count - 1].range.end = range.end
     } else {
       items.append(Item(range: range, vma: vma, flags: .parent, spoolOffset: nil))

@@ -17,7 +17,8 @@ struct RoundPlan: Sendable {
   var began = MonotonicClock.now
 
   /// Opens the writer of the round's directory.
-  func writer(in images: borrowing ImagesDirectory, pid: Int32) throws(PredumpError) -> RoundWriter {
+  func writer(in images: borrowing ImagesDirectory, pid: Int32) throws(PredumpError) -> RoundWriter
+  {
     do throws(ImageError) {
       return try RoundWriter(
         in: images.directory, name: name, pid: pid, parentName: parentName,

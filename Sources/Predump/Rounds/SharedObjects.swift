@@ -40,7 +40,9 @@ enum SharedObjects {
       guard let data = next else { return }
       let start = data.lowerBound / pageBytes * pageBytes
       let end = (data.upperBound + pageBytes - 1) / pageBytes * pageBytes
-      do throws(Failure) { try body(PageRange(start: start, end: end)) } catch { throw .body(error) }
+      do throws(Failure) { try body(PageRange(start: start, end: end)) } catch {
+        throw .body(error)
+      }
       offset = end
     }
   }

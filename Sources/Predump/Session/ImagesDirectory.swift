@@ -30,7 +30,9 @@ struct ImagesDirectory: ~Copyable {
     do throws(ImageError) {
       try record.write(in: prepared.directory, sync: sync)
     } catch {
-      let unwritable = error.cause.map { [.readOnlyFileSystem, .permissionDenied].contains($0.errno) }
+      let unwritable = error.cause.map {
+        [.readOnlyFileSystem, .permissionDenied].contains($0.errno)
+      }
       if unwritable ?? false, let cause = error.cause { throw Self.unusable(path, cause) }
       throw PredumpError(error)
     }

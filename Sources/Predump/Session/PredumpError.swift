@@ -65,7 +65,8 @@ extension PredumpError: CustomStringConvertible {
 extension PredumpError {
   init(_ error: ImageError) {
     let full: Set<Errno> = [.noSpace, .diskQuotaExceeded]
-    self = error.cause.map { full.contains($0.errno) } ?? false ? .outOfSpace(error) : .images(error)
+    self =
+      error.cause.map { full.contains($0.errno) } ?? false ? .outOfSpace(error) : .images(error)
   }
 
   init(_ error: TraceError) {

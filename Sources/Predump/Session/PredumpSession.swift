@@ -193,7 +193,8 @@ struct PredumpSession: ~Copyable {
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .frozen, totals: totals, bytesIn: counters.bytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
-      scanStopNanoseconds: 0, pendingPages: 0, dirtyPagesPerSecond: 0, estimatedFreezeNanoseconds: 0, verdict: nil)
+      scanStopNanoseconds: 0, pendingPages: 0, dirtyPagesPerSecond: 0,
+      estimatedFreezeNanoseconds: 0, verdict: nil)
     reports.append(report)
     onEvent(.roundFinished(report))
     return freeze

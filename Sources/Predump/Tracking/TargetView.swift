@@ -26,7 +26,9 @@ struct TargetView: ~Copyable {
   }
 
   /// Takes hold of the process's address space: what it has after an execve is another one.
-  init(_ process: consuming TargetProcess, faults: EngineFaultPlan = EngineFaultPlan()) throws(PredumpError) {
+  init(_ process: consuming TargetProcess, faults: EngineFaultPlan = EngineFaultPlan())
+    throws(PredumpError)
+  {
     let pid = process.pid
     let identity: TargetIdentity
     do throws(KernelError) {
