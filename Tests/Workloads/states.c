@@ -11,7 +11,7 @@
 // blocked        spins with all signals blocked and one pending
 // trap_handled, trap_blocked, trap_ignored     spins with SIGTRAP in that state
 // rseq           spins in restartable sequences
-// smallstack     spins on a 4 KiB stack in the heap, between canaries
+// smallstack     spins on a stack of 3 KiB, with nothing below it
 // deepstack      at the end of a deep stack, which other threads use
 // strict         seccomp(2) in strict mode: read, write and exit only
 // stopped        stopped by SIGSTOP; the parent counts its SIGCHLDs. Command `continue` -> continued
@@ -417,7 +417,7 @@ int run_state(const struct options *options) {
   if (is_kind("blocked")) run_blocked();
   if (strncmp(kind, "trap_", 5) == 0) run_trap(kind + 5);
   if (is_kind("smallstack")) {
-    prepare_small_stack(4096);
+    prepare_small_stack(3328);
     start_quiet_thread(watch_canaries, NULL);
     announce();
     spin_on_small_stack();
