@@ -4,7 +4,7 @@
 #   scripts/demo.sh [--size MB] [--target-downtime TIME] [--keep]
 #
 #   --size MB               how much data redis holds (default 300)
-#   --target-downtime TIME  handed to `memdump predump` (default 20ms)
+#   --target-downtime TIME  handed to `memdump predump` (default 5ms)
 #   --keep                  keep the images and say where they are
 #
 # Needs root. MEMDUMP=PATH takes a memdump that is already built. Everything it starts is its own
@@ -20,7 +20,7 @@ usage() {
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 title() { printf '\n== %s\n' "$*"; }
 
-size=300 keep=no downtime=20ms
+size=300 keep=no downtime=5ms
 while [ $# -gt 0 ]; do
   case $1 in
     --size) size=${2:-}; shift ;;
