@@ -34,6 +34,8 @@ struct FrozenRound: ~Copyable {
     let writer = try plan.writer(in: images, pid: view.process.pid)
     var copy = try prepareCopy()
     var verifier = verifies ? try openVerifier(images, pid: view.process.pid) : nil
+    // Whatever else runs on this machine, the process should not wait for it.
+    let preferred = PreferredThread()
     let frozen: FrozenProcess
     do throws(TraceError) {
       frozen = try FrozenProcess(
@@ -65,6 +67,7 @@ struct FrozenRound: ~Copyable {
         onThaw(report)
       } else {
         report.frozenNanoseconds = try thaw(frozen)
+        _ = consume preferred
         onThaw(report)
         finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
       }

@@ -35,7 +35,7 @@ struct RoundPlan: Sendable {
     )
     let special = record.kind == .vdso || record.kind == .vvar
     return isPrivate && isAnonymous && !isLocked && !isHuge && !special
-      ? [.present, .lazy] : .present
+      ? .presentLazily : .present
   }
 }
 
