@@ -6,24 +6,29 @@ struct RoundCopier {
   private let pipeline: ChunkPipeline
   private let cancellation: Cancellation?
   private var throttle: Throttle
-  private let debt: ScanDebt?
+  private var debt: ScanDebt?
   private var chunk: Chunk?
-  /// What the round holds so far.
+  /// What the round holds so far of the process that is being copied.
   private(set) var populated = PopulatedSet()
   private(set) var counters = CopyCounters()
 
   /// - Parameters:
   ///   - cancellation: nil where stopping half-way would be worse than going on.
-  ///   - debt: of the scans whose pages are stored.
   ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
   init(
-    pipeline: ChunkPipeline, cancellation: Cancellation?, debt: ScanDebt?,
-    bytesPerSecondLimit: UInt64 = 0
+    pipeline: ChunkPipeline, cancellation: Cancellation?, bytesPerSecondLimit: UInt64 = 0
   ) {
     self.pipeline = pipeline
-    self.debt = debt
     self.cancellation = cancellation
     throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
+  }
+
+  /// What follows are the pages of another process.
+  ///
+  /// - Parameter debt: of the scans whose pages are stored.
+  mutating func beginProcess(debt: ScanDebt?) {
+    self.debt = debt
+    populated = PopulatedSet()
   }
 
   /// Takes a run from the parent.

@@ -12,8 +12,8 @@ struct LiveRound: ~Copyable {
   let cancellation: Cancellation
   /// Pages that the round is expected to copy.
   let pagesExpected: UInt64
-  /// Whether all threads are stopped for the time of the scan.
-  let scansStopped: Bool
+  /// Whether a process's threads are stopped for the time of its scan.
+  let scan: ScanMode
   let freezeTimeoutNanoseconds: UInt64
   /// Bytes a second that are read at most; 0 is without limit.
   let bytesPerSecondLimit: UInt64
@@ -22,70 +22,100 @@ struct LiveRound: ~Copyable {
   /// What the next round and the policy need to know.
   struct Outcome: ~Copyable {
     var written: WrittenRound
-    var populated: PopulatedSet
     var counters: CopyCounters
-    /// How long the process stood still for the scan (ns); 0 in a live scan.
+    /// How long processes stood still for the scan (ns), in sum; 0 in a live scan.
     var scanStopNanoseconds: UInt64
 
     /// Gives up the round, for its commit.
     consuming func takeWritten() -> WrittenRound { written }
   }
 
-  /// Copies what changed since `previous`, with the pipeline writing behind.
-  func run(
-    _ view: inout TargetView, _ tracker: inout DirtyTracker, _ pipeline: ChunkPipeline,
-    images: borrowing ImagesDirectory, previous: PopulatedSet
-  ) throws(PredumpError) -> Outcome {
-    var space = try view.addressSpace(isFrozen: false)
-    let writer = try plan.writer(in: images, pid: view.process.pid)
-    var copier = RoundCopier(
-      pipeline: pipeline, cancellation: cancellation, debt: tracker.debt,
-      bytesPerSecondLimit: bytesPerSecondLimit)
-    var stop = ScanStop()
-    do throws(RoundFailure) {
-      if scansStopped {
-        let planned = try scanStopped(&space, &view, &tracker, previous: previous, &stop)
-        let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-          try copy(planned, &space.vmas, &copier, view)
-        }
-        tracker.assertDebtIsPaid()
-        return outcome(finished, space, copier, stop)
-      }
-      try register(&space.vmas, &tracker)
-      let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-        try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
-      }
-      tracker.assertDebtIsPaid()
-      return outcome(finished, space, copier, stop)
-    } catch { throw view.explain(error) }
-  }
-
-  /// How long the process stood still for the scan.
-  private struct ScanStop {
-    var nanoseconds: UInt64 = 0
+  /// What is kept from process to process.
+  private struct Progress {
+    var copier: RoundCopier
+    var meter: ProgressMeter
+    var stopNanoseconds: UInt64 = 0
     var freezingNanoseconds: UInt64 = 0
   }
 
-  private func outcome(
-    _ writer: consuming RoundWriter, _ space: AddressSpace, _ copier: RoundCopier, _ stop: ScanStop
-  ) -> Outcome {
-    var statistics = RoundStatistics()
-    statistics.freezingMicroseconds = stop.freezingNanoseconds / 1000
-    statistics.frozenMicroseconds = stop.nanoseconds / 1000
-    statistics.copyMicroseconds = copier.counters.nanoseconds / 1000
-    statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
-    statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
-    return Outcome(
-      written: WrittenRound(writer: writer, addressSpace: space, statistics: statistics),
-      populated: copier.populated, counters: copier.counters,
-      scanStopNanoseconds: stop.nanoseconds)
+  /// Copies what changed in `members`, the target's first, with the pipeline writing behind.
+  ///
+  /// A descendant that exits or calls execve meanwhile is left out, or marked as gone.
+  func run(_ members: [TreeMember], _ pipeline: ChunkPipeline, images: borrowing ImagesDirectory)
+    throws(PredumpError) -> Outcome
+  {
+    let target = members[0]
+    let writer = try plan.writer(in: images, pid: target.pid)
+    var progress = Progress(
+      copier: RoundCopier(
+        pipeline: pipeline, cancellation: cancellation, bytesPerSecondLimit: bytesPerSecondLimit),
+      meter: ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent))
+    var described: [RoundMember] = []
+    do throws(RoundFailure) {
+      let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
+        for member in members {
+          let isTarget = member === target
+          do throws(PredumpError) {
+            let (stops, news) = try member.lookForPinnedWriters(scan)
+            if let news { onEvent(.warning(news)) }
+            var found = member.described(try member.view.addressSpace(isFrozen: false))
+            if !isTarget { pipeline.beginProcess(member.pid) }
+            do throws(RoundFailure) {
+              try copy(member, &found.addressSpace.vmas, stops: stops, &progress)
+            } catch {
+              let explained = member.view.explain(error)
+              guard !isTarget, case .targetGone = explained else { throw explained }
+              progress.copier.flush()
+              found.isGone = true
+            }
+            described.append(found)
+          } catch {
+            guard !isTarget, case .targetGone = error else { throw .other(error) }
+          }
+        }
+      }
+      return outcome(finished, described, progress)
+    } catch { throw target.view.explain(error) }
   }
 
-  private func register(_ vmas: inout [VMARecord], _ tracker: inout DirtyTracker)
-    throws(RoundFailure)
-  {
+  private func outcome(
+    _ writer: consuming RoundWriter, _ members: [RoundMember], _ progress: Progress
+  ) -> Outcome {
+    var statistics = RoundStatistics()
+    statistics.freezingMicroseconds = progress.freezingNanoseconds / 1000
+    statistics.frozenMicroseconds = progress.stopNanoseconds / 1000
+    statistics.copyMicroseconds = progress.copier.counters.nanoseconds / 1000
+    statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
+    statistics.pagesScanned = members.pageCount
+    return Outcome(
+      written: WrittenRound(writer: writer, members: members, statistics: statistics),
+      counters: progress.copier.counters, scanStopNanoseconds: progress.stopNanoseconds)
+  }
+
+  /// One process's part of the round.
+  private func copy(
+    _ member: TreeMember, _ vmas: inout [VMARecord], stops: Bool, _ progress: inout Progress
+  ) throws(RoundFailure) {
+    progress.copier.beginProcess(debt: member.tracker.debt)
+    if stops {
+      let planned = try scanStopped(member, &vmas, &progress)
+      try copy(planned, &vmas, member, &progress)
+    } else {
+      try register(&vmas, member)
+      try copyAll(&vmas, member, &progress)
+    }
+    progress.copier.flush()
+    // After an exit or execve the scans found nothing, which would be stored as holes.
+    if member.view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
+    member.tracker.assertDebtIsPaid()
+    member.populated = progress.copier.populated
+  }
+
+  private func register(_ vmas: inout [VMARecord], _ member: TreeMember) throws(RoundFailure) {
     let refusals: [DirtyTracker.Refusal]
-    do throws(KernelError) { refusals = try tracker.register(&vmas) } catch { throw .kernel(error) }
+    do throws(KernelError) { refusals = try member.tracker.register(&vmas) } catch {
+      throw .kernel(error)
+    }
     for refusal in refusals where plan.index == 1 {
       onEvent(
         .warning(
@@ -95,29 +125,24 @@ struct LiveRound: ~Copyable {
   }
 
   private func copyAll(
-    _ vmas: inout [VMARecord], _ copier: inout RoundCopier, _ view: borrowing TargetView,
-    _ tracker: borrowing DirtyTracker, previous: PopulatedSet
+    _ vmas: inout [VMARecord], _ member: TreeMember, _ progress: inout Progress
   ) throws(RoundFailure) {
-    var cursor = PopulatedSet.Cursor(previous)
-    var progress = ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent)
+    var cursor = PopulatedSet.Cursor(member.populated)
     for index in vmas.indices {
       do throws(ScanFailure<CopyFailure>) {
-        try tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
+        try member.tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
-          try copy(range, fate, &vmas[index], &copier, view)
-          progress.report(pagesDone: copier.counters.pages)
+          try copy(range, fate, &vmas[index], &progress.copier, member)
+          progress.meter.report(pagesDone: progress.copier.counters.pages)
           plan.faults.reach(.midRound)
         }
       } catch { throw RoundFailure(error) }
     }
-    copier.flush()
-    // After an exit or execve the scans found nothing, which would be stored as holes.
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 
   private func copy(
     _ range: PageRange, _ fate: DirtyTracker.Fate, _ record: inout VMARecord,
-    _ copier: inout RoundCopier, _ view: borrowing TargetView
+    _ copier: inout RoundCopier, _ member: TreeMember
   ) throws(CopyFailure) {
     switch fate {
     case .fromParent:
@@ -126,7 +151,7 @@ struct LiveRound: ~Copyable {
     case .store:
       record.pagesStored += try copier.store(range, flags: RoundPlan.presentFlags(of: record)) {
         (address, buffer) throws(KernelError) in
-        try view.memory.readPages(at: address, into: buffer)
+        try member.view.memory.readPages(at: address, into: buffer)
       }
     }
   }
@@ -143,74 +168,44 @@ extension LiveRound {
   }
 
   private func scanStopped(
-    _ space: inout AddressSpace, _ view: inout TargetView, _ tracker: inout DirtyTracker,
-    previous: PopulatedSet, _ stop: inout ScanStop
+    _ member: TreeMember, _ vmas: inout [VMARecord], _ progress: inout Progress
   ) throws(RoundFailure) -> [Planned] {
     var planned: [Planned] = []
     let frozen: FrozenProcess
     do throws(TraceError) {
       frozen = try FrozenProcess(
-        freezing: view.process, timeoutNanoseconds: freezeTimeoutNanoseconds)
+        freezing: member.view.process, timeoutNanoseconds: freezeTimeoutNanoseconds)
     } catch { throw .freeze(error) }
-    stop.freezingNanoseconds = frozen.freezingNanoseconds
-    do throws(PredumpError) { space = try view.addressSpace(isFrozen: true) } catch {
+    progress.freezingNanoseconds += frozen.freezingNanoseconds
+    do throws(PredumpError) { vmas = try member.view.addressSpace(isFrozen: true).vmas } catch {
       throw .other(error)
     }
-    try register(&space.vmas, &tracker)
-    var cursor = PopulatedSet.Cursor(previous)
-    for index in space.vmas.indices {
+    try register(&vmas, member)
+    var cursor = PopulatedSet.Cursor(member.populated)
+    for index in vmas.indices {
       do throws(ScanFailure<CopyFailure>) {
-        try tracker.scan(space.vmas[index], isFrozen: false, previous: &cursor) {
+        try member.tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
           planned.append(Planned(range: range, fate: fate, vma: index))
         }
       } catch { throw RoundFailure(error) }
     }
-    do throws(TraceError) { stop.nanoseconds = try frozen.thaw(leaving: .running) } catch {
-      throw .freeze(error)
-    }
+    do throws(TraceError) {
+      progress.stopNanoseconds += try frozen.thaw(leaving: .running)
+    } catch { throw .freeze(error) }
     return planned
   }
 
   private func copy(
-    _ planned: [Planned], _ vmas: inout [VMARecord], _ copier: inout RoundCopier,
-    _ view: borrowing TargetView
+    _ planned: [Planned], _ vmas: inout [VMARecord], _ member: TreeMember,
+    _ progress: inout Progress
   ) throws(RoundFailure) {
-    var progress = ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent)
     do throws(CopyFailure) {
       for item in planned {
-        try copy(item.range, item.fate, &vmas[item.vma], &copier, view)
-        progress.report(pagesDone: copier.counters.pages)
+        try copy(item.range, item.fate, &vmas[item.vma], &progress.copier, member)
+        progress.meter.report(pagesDone: progress.copier.counters.pages)
       }
     } catch { throw .copy(error) }
     plan.faults.reach(.midRound)
-    copier.flush()
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
-  }
-}
-
-/// Tells how far a round is, ten times a second at most.
-struct ProgressMeter {
-  private static let intervalNanoseconds: UInt64 = 100_000_000
-
-  private let round: Int
-  private let pagesExpected: UInt64
-  private let onEvent: @Sendable (PredumpEvent) -> Void
-  private var last = MonotonicClock.now
-
-  init(round: Int, pagesExpected: UInt64, _ onEvent: @escaping @Sendable (PredumpEvent) -> Void) {
-    self.round = round
-    self.pagesExpected = pagesExpected
-    self.onEvent = onEvent
-  }
-
-  mutating func report(pagesDone: UInt64) {
-    let now = MonotonicClock.now
-    guard now - last >= Self.intervalNanoseconds else { return }
-    last = now
-    onEvent(
-      .progress(
-        RoundProgress(
-          round: round, pagesDone: pagesDone, pagesExpected: max(pagesExpected, pagesDone))))
   }
 }
