@@ -77,7 +77,7 @@ enum FrozenReplay {
       do throws(CopyFailure) {
         for index in members.indices {
           if index > 0 { pipeline.beginProcess(members[index].member.pid) }
-          copier.beginProcess(debt: nil)
+          copier.beginProcess()
           try write(&members[index], copy, &copier)
           copier.flush()
         }
@@ -111,7 +111,7 @@ enum FrozenReplay {
     for position in 0..<objects.count {
       let object = objects.object(position)
       pipeline.beginSharedObject(object.id)
-      copier.beginProcess(debt: nil)
+      copier.beginProcess()
       while let item = items.first, item.vma == position {
         items.removeFirst()
         members[object.member].described.addressSpace.vmas[object.vma].pagesStored +=

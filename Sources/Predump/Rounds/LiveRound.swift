@@ -30,10 +30,22 @@ struct LiveRound: ~Copyable {
     consuming func takeWritten() -> WrittenRound { written }
   }
 
+  /// A process's part of the round.
+  private struct Part {
+    let member: TreeMember
+    let reader: RoundReader
+    /// What the round holds of it, and what is planned.
+    var populated = PopulatedSet()
+    var described: RoundMember
+  }
+
   /// What is kept from process to process.
   private struct Progress {
     var copier: RoundCopier
     var meter: ProgressMeter
+    var parts: [Part] = []
+    /// Pages of the processes before.
+    var pagesBefore: UInt64 = 0
     var stopNanoseconds: UInt64 = 0
     var freezingNanoseconds: UInt64 = 0
   }
@@ -50,65 +62,84 @@ struct LiveRound: ~Copyable {
       copier: RoundCopier(
         pipeline: pipeline, cancellation: cancellation, bytesPerSecondLimit: bytesPerSecondLimit),
       meter: ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent))
-    var described: [RoundMember] = []
     do throws(RoundFailure) {
       let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
         for member in members {
-          let isTarget = member === target
           do throws(PredumpError) {
             let (stops, news) = try member.lookForPinnedWriters(scan)
             if let news { onEvent(.warning(news)) }
-            var found = member.described(try member.view.addressSpace(isFrozen: false))
-            if !isTarget { pipeline.beginProcess(member.pid) }
-            do throws(RoundFailure) {
-              try copy(member, &found.addressSpace.vmas, stops: stops, &progress)
-            } catch {
-              let explained = member.view.explain(error)
-              guard !isTarget, case .targetGone = explained else { throw explained }
-              progress.copier.flush()
-              found.isGone = true
-            }
-            described.append(found)
+            let space = try member.view.addressSpace(isFrozen: false)
+            if member !== target { pipeline.beginProcess(member.pid) }
+            try plan(member, space, stops: stops, isTarget: member === target, &progress)
           } catch {
-            guard !isTarget, case .targetGone = error else { throw .other(error) }
+            guard member !== target, case .targetGone = error else { throw .other(error) }
           }
         }
       }
-      return outcome(finished, described, progress)
+      return try outcome(finished, progress)
     } catch { throw target.view.explain(error) }
   }
 
-  private func outcome(
-    _ writer: consuming RoundWriter, _ members: [RoundMember], _ progress: Progress
-  ) -> Outcome {
+  /// Waits for nothing: the pipeline has come to its end.
+  private func outcome(_ writer: consuming RoundWriter, _ progress: Progress)
+    throws(RoundFailure) -> Outcome
+  {
+    var counters = CopyCounters()
+    var described: [RoundMember] = []
+    for (index, part) in progress.parts.enumerated() {
+      let read: RoundReader.Outcome
+      do throws(KernelError) { read = try part.reader.finish() } catch {
+        throw .other(part.member.view.explain(error))
+      }
+      counters.add(read.counters)
+      var found = part.described
+      // After an exit or execve scans find nothing and reads neither: not to be stored as holes.
+      if part.member.view.memory.isAddressSpaceGone {
+        if index == 0 { throw .copy(.addressSpaceGone) }
+        found.isGone = true
+      }
+      found.addressSpace.subtract(read.missing)
+      described.append(found)
+      part.member.populated = part.populated.subtracting(read.missing)
+    }
     var statistics = RoundStatistics()
     statistics.freezingMicroseconds = progress.freezingNanoseconds / 1000
     statistics.frozenMicroseconds = progress.stopNanoseconds / 1000
-    statistics.copyMicroseconds = progress.copier.counters.nanoseconds / 1000
+    statistics.copyMicroseconds = counters.nanoseconds / 1000
     statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
-    statistics.pagesScanned = members.pageCount
+    statistics.pagesScanned = described.pageCount
     return Outcome(
-      written: WrittenRound(writer: writer, members: members, statistics: statistics),
-      counters: progress.copier.counters, scanStopNanoseconds: progress.stopNanoseconds)
+      written: WrittenRound(writer: writer, members: described, statistics: statistics),
+      counters: counters, scanStopNanoseconds: progress.stopNanoseconds)
   }
 
   /// One process's part of the round.
-  private func copy(
-    _ member: TreeMember, _ vmas: inout [VMARecord], stops: Bool, _ progress: inout Progress
-  ) throws(RoundFailure) {
-    progress.copier.beginProcess(debt: member.tracker.debt)
-    if stops {
-      let planned = try scanStopped(member, &vmas, &progress)
-      try copy(planned, &vmas, member, &progress)
-    } else {
-      try register(&vmas, member)
-      try copyAll(&vmas, member, &progress)
+  private func plan(
+    _ member: TreeMember, _ space: AddressSpace, stops: Bool, isTarget: Bool,
+    _ progress: inout Progress
+  ) throws(PredumpError) {
+    var part = Part(
+      member: member, reader: RoundReader(member.view.sharedMemory),
+      described: member.described(space))
+    progress.copier.beginProcess(reader: part.reader, debt: member.tracker.debt)
+    do throws(RoundFailure) {
+      if stops {
+        let planned = try scanStopped(&part, &progress)
+        try plan(planned, &part, &progress)
+      } else {
+        try register(&part.described.addressSpace.vmas, member)
+        try planAll(&part, &progress)
+      }
+      member.tracker.assertDebtIsPaid()
+    } catch {
+      let explained = member.view.explain(error)
+      guard !isTarget, case .targetGone = explained else { throw explained }
+      part.described.isGone = true
     }
     progress.copier.flush()
-    // After an exit or execve the scans found nothing, which would be stored as holes.
-    if member.view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
-    member.tracker.assertDebtIsPaid()
-    member.populated = progress.copier.populated
+    progress.pagesBefore += part.reader.progress.pages
+    part.populated = progress.copier.populated
+    progress.parts.append(part)
   }
 
   private func register(_ vmas: inout [VMARecord], _ member: TreeMember) throws(RoundFailure) {
@@ -124,35 +155,34 @@ struct LiveRound: ~Copyable {
     }
   }
 
-  private func copyAll(
-    _ vmas: inout [VMARecord], _ member: TreeMember, _ progress: inout Progress
-  ) throws(RoundFailure) {
+  private func planAll(_ part: inout Part, _ progress: inout Progress) throws(RoundFailure) {
+    let (member, reader) = (part.member, part.reader)
     var cursor = PopulatedSet.Cursor(member.populated)
-    for index in vmas.indices {
+    for index in part.described.addressSpace.vmas.indices {
+      let record = part.described.addressSpace.vmas[index]
       do throws(ScanFailure<CopyFailure>) {
-        try member.tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
+        try member.tracker.scan(record, isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
-          try copy(range, fate, &vmas[index], &progress.copier, member)
-          progress.meter.report(pagesDone: progress.copier.counters.pages)
+          try plan(
+            range, fate, &part.described.addressSpace.vmas[index], &progress.copier)
+          progress.meter.report(pagesDone: progress.pagesBefore + reader.progress.pages)
           plan.faults.reach(.midRound)
         }
       } catch { throw RoundFailure(error) }
     }
   }
 
-  private func copy(
+  private func plan(
     _ range: PageRange, _ fate: DirtyTracker.Fate, _ record: inout VMARecord,
-    _ copier: inout RoundCopier, _ member: TreeMember
+    _ copier: inout RoundCopier
   ) throws(CopyFailure) {
     switch fate {
     case .fromParent:
       try copier.takeFromParent(range)
       record.pagesFromParent += range.pageCount
     case .store:
-      record.pagesStored += try copier.store(range, flags: RoundPlan.presentFlags(of: record)) {
-        (address, buffer) throws(KernelError) in
-        try member.view.memory.readPages(at: address, into: buffer)
-      }
+      try copier.plan(range, flags: RoundPlan.presentFlags(of: record))
+      record.pagesStored += range.pageCount
     }
   }
 }
@@ -167,9 +197,10 @@ extension LiveRound {
     var vma: Int
   }
 
-  private func scanStopped(
-    _ member: TreeMember, _ vmas: inout [VMARecord], _ progress: inout Progress
-  ) throws(RoundFailure) -> [Planned] {
+  private func scanStopped(_ part: inout Part, _ progress: inout Progress)
+    throws(RoundFailure) -> [Planned]
+  {
+    let member = part.member
     var planned: [Planned] = []
     let frozen: FrozenProcess
     do throws(TraceError) {
@@ -177,14 +208,14 @@ extension LiveRound {
         freezing: member.view.process, timeoutNanoseconds: freezeTimeoutNanoseconds)
     } catch { throw .freeze(error) }
     progress.freezingNanoseconds += frozen.freezingNanoseconds
-    do throws(PredumpError) { vmas = try member.view.addressSpace(isFrozen: true).vmas } catch {
-      throw .other(error)
-    }
-    try register(&vmas, member)
+    do throws(PredumpError) {
+      part.described.addressSpace = try member.view.addressSpace(isFrozen: true)
+    } catch { throw .other(error) }
+    try register(&part.described.addressSpace.vmas, member)
     var cursor = PopulatedSet.Cursor(member.populated)
-    for index in vmas.indices {
+    for (index, record) in part.described.addressSpace.vmas.enumerated() {
       do throws(ScanFailure<CopyFailure>) {
-        try member.tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
+        try member.tracker.scan(record, isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
           planned.append(Planned(range: range, fate: fate, vma: index))
         }
@@ -196,16 +227,32 @@ extension LiveRound {
     return planned
   }
 
-  private func copy(
-    _ planned: [Planned], _ vmas: inout [VMARecord], _ member: TreeMember,
-    _ progress: inout Progress
-  ) throws(RoundFailure) {
+  private func plan(_ planned: [Planned], _ part: inout Part, _ progress: inout Progress)
+    throws(RoundFailure)
+  {
+    let reader = part.reader
     do throws(CopyFailure) {
       for item in planned {
-        try copy(item.range, item.fate, &vmas[item.vma], &progress.copier, member)
-        progress.meter.report(pagesDone: progress.copier.counters.pages)
+        try plan(
+          item.range, item.fate, &part.described.addressSpace.vmas[item.vma], &progress.copier)
+        progress.meter.report(pagesDone: progress.pagesBefore + reader.progress.pages)
       }
     } catch { throw .copy(error) }
     plan.faults.reach(.midRound)
+  }
+}
+
+extension AddressSpace {
+  /// Takes pages that could not be read from what the VMAs that hold them are said to have stored.
+  fileprivate mutating func subtract(_ missing: [PageRange]) {
+    if missing.isEmpty { return }
+    var holes = PopulatedSet()
+    for range in missing.sorted(by: { $0.start < $1.start }) { holes.append(range) }
+    var cursor = PopulatedSet.Cursor(holes)
+    for index in vmas.indices {
+      cursor.split(vmas[index].range) { piece, isMissing in
+        if isMissing { vmas[index].pagesStored -= min(piece.pageCount, vmas[index].pagesStored) }
+      }
+    }
   }
 }
