@@ -102,6 +102,7 @@ struct ThawedBody: Encodable, Sendable {
   let pages: UInt64
   let pagesFoundByVerification: UInt64?
   let threads: Int
+  let requestsInFlight: UInt32
 
   init(_ report: FreezeReport) {
     frozenNs = report.frozenNanoseconds
@@ -111,6 +112,7 @@ struct ThawedBody: Encodable, Sendable {
     pages = report.pages
     pagesFoundByVerification = report.pagesFoundByVerification
     threads = report.threadCount
+    requestsInFlight = report.requestsInFlight
   }
 }
 
