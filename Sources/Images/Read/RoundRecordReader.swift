@@ -36,6 +36,13 @@ struct RoundRecordReader: ~Copyable {
     return reader.result
   }
 
+  /// The record of the round in `directory`; nil if memdump did not write the round.
+  static func find(in directory: borrowing Directory) throws(ImageError) -> RoundRecord? {
+    let names = try onFile(directory.path) { () throws(KernelError) in try directory.names() }
+    guard let pid = names.compactMap({ ImageFormat.recordPID($0) }).first else { return nil }
+    return try read(pid: pid, in: directory)
+  }
+
   private mutating func step() throws(ImageError) {
     guard try records.advance() else {
       throw records.error(.truncated, "the record has no seal")

@@ -44,14 +44,15 @@ struct FrozenRound: ~Copyable {
     let frozen: FrozenProcess
     do throws(TraceError) {
       frozen = try FrozenProcess(
-        freezing: target.view.process, timeoutNanoseconds: freezeTimeoutNanoseconds,
-        faults: plan.faults)
+        freezing: target.view.process, withDescendants: plan.includesDescendants,
+        timeoutNanoseconds: freezeTimeoutNanoseconds, faults: plan.faults)
     } catch { throw PredumpError(error) }
 
     plan.faults.reach(.afterFreeze)
     // From here on every way out thaws: `frozen` lets go when it is dropped.
     let requestsInFlight = Self.waitForRequests(tree.members)
     let copyBegan = MonotonicClock.now
+    try tree.settle(frozen.descendants, round: plan.index)
     do throws(RoundFailure) {
       var members = try copyMembers(tree.members, &copy)
       plan.faults.reach(.midFrozenCopy)
@@ -61,7 +62,8 @@ struct FrozenRound: ~Copyable {
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
         pages: copy.counters.pages,
         pagesFoundByVerification: verifies ? members.reduce(0) { $0 + $1.pagesFound } : nil,
-        threadCount: frozen.threadCount, requestsInFlight: requestsInFlight)
+        threadCount: frozen.threadCount, requestsInFlight: requestsInFlight,
+        processCount: 1 + frozen.descendants.count)
       let finished: RoundWriter
       if copy.hasOverflow {
         // More than the memory for it: the processes wait for the images.
@@ -160,7 +162,7 @@ struct FrozenRound: ~Copyable {
       let first = copy.beginSection()
       do throws(PredumpError) {
         // Of a process that is met now for the first time the flags of VMAs are not known yet.
-        let isNew = member.since == plan.index
+        let isNew = member.since == plan.index && plan.index > 1
         var space = try member.view.addressSpace(isFrozen: !isNew)
         member.tracker.exclude(&space.vmas)
         do throws(RoundFailure) {

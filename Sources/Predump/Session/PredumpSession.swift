@@ -42,7 +42,7 @@ struct PredumpSession: ~Copyable {
     _ options: PredumpOptions, _ cancellation: Cancellation,
     _ onEvent: @escaping @Sendable (PredumpEvent) -> Void
   ) throws(PredumpError) {
-    let tree = try TargetTree(options)
+    var tree = try TargetTree(options, onEvent)
     let pipeline: ChunkPipeline
     do throws(KernelError) {
       pipeline = try ChunkPipeline(compression: options.compression, encoders: options.encoders)
@@ -59,7 +59,8 @@ struct PredumpSession: ~Copyable {
     onEvent(
       .attached(
         AttachReport(
-          target: identity, stoppedNanoseconds: attachment.stoppedNanoseconds,
+          target: identity, processCount: tree.members.count,
+          stoppedNanoseconds: attachment.stoppedNanoseconds,
           residentBytes: attachment.residentBytes, vmaCount: attachment.vmaCount)))
     self.options = options
     self.cancellation = cancellation
@@ -93,6 +94,7 @@ struct PredumpSession: ~Copyable {
   private mutating func runLiveRound() throws(PredumpError) -> Verdict {
     if cancellation.isCancelled { throw .interrupted }
     let plan = nextPlan(.live)
+    try tree.refresh(round: plan.index)
     let round = LiveRound(
       plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
       scan: options.scan,
@@ -103,7 +105,7 @@ struct PredumpSession: ~Copyable {
     let counters = outcome.counters
     let scanStop = outcome.scanStopNanoseconds
     let totals = try outcome.takeWritten().commit(plan)
-    try images.add(plan.name)
+    try images.add(plan.name, round: plan.index, members)
     plan.faults.reach(.afterRecord)
     if reports.isEmpty == false || counters.bytes > 0 {
       estimate.observeCopy(
@@ -147,8 +149,10 @@ struct PredumpSession: ~Copyable {
       onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
     let counters = outcome.counters
+    let members = outcome.written.members
     let totals = try outcome.takeWritten().commit(plan)
-    try images.add(plan.name)
+    try images.add(plan.name, round: plan.index, members)
+    tree.announce(round: plan.index)
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .frozen, totals: totals, bytesIn: counters.bytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
@@ -173,7 +177,8 @@ struct PredumpSession: ~Copyable {
     let index = reports.count + 1
     return RoundPlan(
       index: index, name: ImagesDirectory.roundName(index), parentName: reports.last?.name,
-      kind: kind, includesDescendants: false, compression: options.compression, sync: options.sync,
+      kind: kind, includesDescendants: options.includesDescendants,
+      compression: options.compression, sync: options.sync,
       faults: options.faults)
   }
 

@@ -19,20 +19,28 @@ final class TreeMember {
   /// Compares in the freeze, if that was asked for.
   var verifier: FinalVerifier?
   private var signs = PinnedWriters()
+  /// How warnings begin, which for the target speak of "the process".
+  private let prefix: String
 
   /// Takes hold of a process, without touching it. Until `attach`, all of its pages count as written.
+  ///
+  /// - Parameter parent: process id of its parent; nil for the target.
   init(
-    _ process: consuming TargetProcess, parent: Int32, since: Int, numbers: SharedObjectNumbers,
+    _ process: consuming TargetProcess, parent: Int32?, since: Int, numbers: SharedObjectNumbers,
     tuning: EngineTuning
   ) throws(PredumpError) {
     let view = try TargetView(process, numbers: numbers, faults: tuning.faults)
     do throws(KernelError) {
       tracker = DirtyTracker(pagemap: try view.process.open("pagemap"), tuning: tuning)
     } catch { throw view.explain(error) }
+    prefix = parent == nil ? "" : "process \(view.process.pid) (\(view.identity.command)): "
     self.view = view
-    self.parent = parent
+    self.parent = parent ?? 0
     self.since = since
   }
+
+  /// Whether it has exited or called execve.
+  var isGone: Bool { view.process.hasExited || view.memory.isAddressSpaceGone }
 
   /// Process id.
   var pid: Int32 { view.process.pid }
@@ -70,7 +78,7 @@ final class TreeMember {
     tracker.fixedBuffers = found.fixedBuffers
     let isNews = found != signs && found.needsStoppedScan
     signs = found
-    return (mode == .stopped || found.needsStoppedScan, isNews ? found.warning : nil)
+    return (mode == .stopped || found.needsStoppedScan, isNews ? prefix + found.warning : nil)
   }
 
   /// Requests of io_uring that the kernel has not answered.
