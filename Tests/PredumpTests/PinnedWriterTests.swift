@@ -22,9 +22,9 @@ import Tracee
       let directory = try TemporaryDirectory()
       _ = try dump(target, to: directory.file("images")) { $0.scan = .auto }
       let live = try LiveComparison.run(
-        directory: directory.file("images"), pid: target.processID())
+        directory: directory.file("images"), pid: target.pid)
       #expect(live.isEqual, "run \(run): \(live)")
-      kill(try target.processID(), SIGCONT)
+      kill(target.pid, SIGCONT)
     }
   }
 
@@ -36,7 +36,7 @@ import Tracee
       try dump(target, to: directory.file("images")) { $0.verifiesFinal = true }.freeze)
     #expect(freeze.pagesFoundByVerification == 0, "tracking loses no store")
     let live = try LiveComparison.run(
-      directory: directory.file("images"), pid: target.processID())
+      directory: directory.file("images"), pid: target.pid)
     #expect(live.isEqual, "\(live)")
   }
 
@@ -60,7 +60,7 @@ import Tracee
   private func dump(
     _ target: Workload, to path: String, _ change: (inout PredumpOptions) -> Void
   ) throws -> PredumpSummary {
-    var options = PredumpOptions(pid: try target.processID(), imagesDirectory: path)
+    var options = PredumpOptions(pid: target.pid, imagesDirectory: path)
     options.policy.targetDowntimeNanoseconds = 1
     options.policy.maxRounds = 4
     options.policy.thresholdPages = 0

@@ -3,6 +3,9 @@ internal import Kernel
 internal import Tracee
 
 /// The last round: freeze, find, copy to memory, thaw; compress and write afterwards.
+///
+/// A process that is not to run on is held until its images are complete: only then is it stopped or
+/// killed. If they cannot be written, or memdump dies, it runs on.
 struct FrozenRound: ~Copyable {
   let plan: RoundPlan
   let leave: LeaveState
@@ -19,6 +22,8 @@ struct FrozenRound: ~Copyable {
     var written: WrittenRound
     var counters: CopyCounters
     var report: FreezeReport
+    /// To be released once the round is committed.
+    let held: HeldProcess
 
     /// Gives up the round, for its commit.
     consuming func takeWritten() -> WrittenRound { written }
@@ -39,9 +44,11 @@ struct FrozenRound: ~Copyable {
       frozen = try FrozenProcess(
         freezing: view.process, timeoutNanoseconds: freezeTimeoutNanoseconds, faults: plan.faults)
     } catch { throw PredumpError(error) }
+    let (freezingNanoseconds, threadCount) = (frozen.freezingNanoseconds, frozen.threadCount)
+    let held = HeldProcess(frozen)
 
     plan.faults.reach(.afterFreeze)
-    // From here on every way out thaws: `frozen` lets go when it is dropped.
+    // From here on every way out thaws: the process is let go when `held` is dropped.
     let copyBegan = MonotonicClock.now
     var space = try view.addressSpace(isFrozen: true)
     tracker.exclude(&space.vmas)
@@ -51,20 +58,20 @@ struct FrozenRound: ~Copyable {
       plan.faults.reach(.midFrozenCopy)
       let objects = try SharedObjectCopy(space.vmas, view, &copy)
       var report = FreezeReport(
-        frozenNanoseconds: 0, freezingNanoseconds: frozen.freezingNanoseconds,
+        frozenNanoseconds: 0, freezingNanoseconds: freezingNanoseconds,
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
         pages: copy.counters.pages, pagesFoundByVerification: found,
-        threadCount: frozen.threadCount)
+        threadCount: threadCount)
       let replay = FrozenReplay(pid: view.process.pid)
       let finished: RoundWriter
       if copy.hasOverflow {
         // More than the memory for it: the process waits for the images.
         finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
         report.pages = space.vmas.reduce(0) { $0 + $1.pagesStored }
-        report.frozenNanoseconds = try thaw(frozen)
+        report.frozenNanoseconds = try thaw(held)
         onThaw(report)
       } else {
-        report.frozenNanoseconds = try thaw(frozen)
+        report.frozenNanoseconds = try thaw(held)
         onThaw(report)
         finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
       }
@@ -78,7 +85,7 @@ struct FrozenRound: ~Copyable {
       statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
       return Outcome(
         written: WrittenRound(writer: finished, addressSpace: space, statistics: statistics),
-        counters: copy.counters, report: report)
+        counters: copy.counters, report: report, held: held)
     } catch { throw view.explain(error) }
   }
 
@@ -99,10 +106,12 @@ struct FrozenRound: ~Copyable {
     } catch { throw .kernel(error) }
   }
 
-  private func thaw(_ frozen: consuming FrozenProcess) throws(RoundFailure) -> UInt64 {
+  /// Lets a process run that is to run; nobody waits for the others.
+  private func thaw(_ held: HeldProcess) throws(RoundFailure) -> UInt64 {
+    guard leave == .running else { return held.nanoseconds }
     do throws(TraceError) {
       plan.faults.reach(.beforeThaw)
-      let nanoseconds = try frozen.thaw(leaving: leave)
+      let nanoseconds = try held.release(leaving: leave)
       plan.faults.reach(.afterThaw)
       return nanoseconds
     } catch {
