@@ -110,11 +110,10 @@ import Testing
     }
   }
 
-  /// Three of each kind of operation: the first, one in the middle and the last, each with another
-  /// of its faults.
+  /// Two of each kind of operation, each with another of its faults: one in the middle and the last.
   private static func sample(_ faults: [Fault]) -> [Fault] {
     Dictionary(grouping: faults) { $0.operation.name }.values.flatMap { kind in
-      [0, kind.count / 2 + 1, kind.count - 1].map { kind[min($0, kind.count - 1)] }
+      [kind.count * 2 / 5, kind.count - 1].map { kind[$0] }
     }.sorted { $0.operation.number < $1.operation.number }
   }
 
