@@ -75,8 +75,12 @@ let package = Package(
     .testTarget(
       name: "TraceeTests", dependencies: ["Tracee", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),
+    // Arbitrary bytes as images, for scripts/fuzz.sh and for a test.
+    .target(
+      name: "ImageFuzzing", dependencies: ["Images", "Kernel"], path: "Tests/ImageFuzzing",
+      swiftSettings: strict),
     .testTarget(
-      name: "ImagesTests", dependencies: ["Images", "Kernel", "CCRIUImages"],
+      name: "ImagesTests", dependencies: ["Images", "ImageFuzzing", "Kernel", "CCRIUImages"],
       swiftSettings: strict),
     .testTarget(
       name: "PredumpTests",
@@ -89,3 +93,13 @@ let package = Package(
       swiftSettings: strict),
   ]
 )
+
+// libFuzzer comes with the compiler, but only a build that asks for it links: scripts/fuzz.sh.
+if Context.environment["MEMDUMP_FUZZ"] != nil {
+  package.targets += [
+    .systemLibrary(name: "CFuzzer", path: "Tests/CFuzzer"),
+    .executableTarget(
+      name: "fuzz", dependencies: ["CFuzzer", "ImageFuzzing"], path: "Tests/Fuzz",
+      swiftSettings: strict),
+  ]
+}

@@ -9,6 +9,8 @@ package enum TrackingSelfTest {
     package let passed: Bool
     /// What was seen instead; empty if it passed.
     package let detail: String
+    /// What kept it from being tried, if something did.
+    package let error: KernelError?
   }
 
   /// A behaviour, and how to try it: nil if it is as it should be, else what was seen.
@@ -27,9 +29,9 @@ package enum TrackingSelfTest {
     (WriteTrackingBehaviours.all + AddressSpaceBehaviours.all).map { behaviour in
       do throws(KernelError) {
         let seen = try behaviour.attempt()
-        return Result(name: behaviour.name, passed: seen == nil, detail: seen ?? "")
+        return Result(name: behaviour.name, passed: seen == nil, detail: seen ?? "", error: nil)
       } catch {
-        return Result(name: behaviour.name, passed: false, detail: "\(error)")
+        return Result(name: behaviour.name, passed: false, detail: "\(error)", error: error)
       }
     }
   }

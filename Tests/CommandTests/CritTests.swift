@@ -34,9 +34,9 @@ struct CritTests {
 
   @Test("crit show lists the same entries as inspect", arguments: ["lz4", "none"])
   func entries(format: String) throws {
-    let scratch = try Scratch()
+    let scratch = try TemporaryDirectory()
     let images = scratch.file("images")
-    let workload = try Workload("stamp", "pages=2048", "rate=200")
+    let workload = try Workload("stamp", ["pages=2048", "rate=200"])
     let dump = try Memdump.run([
       "predump", "--pid", "\(workload.pid)", "--images-dir", images, "--compress", format,
       "--no-sync",

@@ -4,12 +4,12 @@ import Testing
 
 /// Images directories that memdump must refuse, or that fill up under it.
 @Suite(.serialized) struct DirectoryTests {
-  private let scratch: Scratch
+  private let scratch: TemporaryDirectory
   private let workload: Workload
 
   init() throws {
-    scratch = try Scratch()
-    workload = try Workload("stamp", "pages=4096")
+    scratch = try TemporaryDirectory()
+    workload = try Workload("stamp", ["pages=4096"])
   }
 
   private func predump(_ directory: String) throws -> Memdump.Outcome {
@@ -18,7 +18,7 @@ import Testing
 
   @Test(
     "a file system that is much too small, and one that is full in the first round",
-    .enabled(if: Scratch.canMount, "mounting a tmpfs is not permitted here"),
+    .enabled(if: TemporaryDirectory.canMount, "mounting a tmpfs is not permitted here"),
     arguments: ["64k", "6m"])
   func full(size: String) throws {
     let place = try #require(try scratch.mount("small", options: "size=\(size)"))
@@ -29,10 +29,10 @@ import Testing
 
   @Test(
     "a file system that is full in a later round keeps the rounds before",
-    .enabled(if: Scratch.canMount, "mounting a tmpfs is not permitted here"))
+    .enabled(if: TemporaryDirectory.canMount, "mounting a tmpfs is not permitted here"))
   func fullLater() throws {
     let place = try #require(try scratch.mount("small", options: "size=14m")) + "/images"
-    let busy = try Workload("stamp", "pages=4096", "rate=20000", "cold=100")
+    let busy = try Workload("stamp", ["pages=4096", "rate=20000", "cold=100"])
     let outcome = try Memdump.run([
       "predump", "--pid", "\(busy.pid)", "--images-dir", place, "--json", "--target-downtime",
       "1us", "--threshold-pages", "0", "--max-rounds", "1000", "--min-shrink", "0",
@@ -46,7 +46,7 @@ import Testing
 
   @Test(
     "a read-only file system",
-    .enabled(if: Scratch.canMount, "mounting a tmpfs is not permitted here"))
+    .enabled(if: TemporaryDirectory.canMount, "mounting a tmpfs is not permitted here"))
   func readOnly() throws {
     let place = try #require(try scratch.mount("fixed", options: "size=1m", readOnly: true))
     expectRefusal(try predump(place), 26, saying: "read-only")

@@ -4,13 +4,13 @@ import Testing
 
 /// Dumps that work, and what is said of them.
 @Suite(.serialized) struct DumpTests {
-  private let scratch: Scratch
+  private let scratch: TemporaryDirectory
   private let workload: Workload
   private var images: String { scratch.file("images") }
 
   init() throws {
-    scratch = try Scratch()
-    workload = try Workload("stamp", "pages=2048", "rate=200")
+    scratch = try TemporaryDirectory()
+    workload = try Workload("stamp", ["pages=2048", "rate=200"])
   }
 
   private func predump(_ more: String...) throws -> Memdump.Outcome {

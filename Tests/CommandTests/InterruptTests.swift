@@ -4,13 +4,13 @@ import Testing
 
 /// Dumps that somebody ends.
 @Suite(.serialized) struct InterruptTests {
-  private let scratch: Scratch
+  private let scratch: TemporaryDirectory
   private let workload: Workload
   private var images: String { scratch.file("images") }
 
   init() throws {
-    scratch = try Scratch()
-    workload = try Workload("stamp", "pages=4096", "rate=20000", "cold=100")
+    scratch = try TemporaryDirectory()
+    workload = try Workload("stamp", ["pages=4096", "rate=20000", "cold=100"])
   }
 
   /// A dump that has one round, and at least two more to go: a stall takes three.

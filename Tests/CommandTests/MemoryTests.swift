@@ -16,8 +16,8 @@ import Testing
 
   @Test("16 TiB of untouched address space cost neither memdump nor the target anything")
   func sparse() throws {
-    let workload = try Workload("idle", "reserve=16384G")
-    let scratch = try Scratch()
+    let workload = try Workload("idle", ["reserve=16384G"])
+    let scratch = try TemporaryDirectory()
     let before = pageTableKilobytes(of: workload.pid)
     let outcome = try Memdump.run(
       [
@@ -41,8 +41,8 @@ import Testing
   }
 
   private func peakBytes(ofDumping pages: Int) throws -> Int {
-    let workload = try Workload("idle", "pages=\(pages)")
-    let scratch = try Scratch()
+    let workload = try Workload("idle", ["pages=\(pages)"])
+    let scratch = try TemporaryDirectory()
     let outcome = try Memdump.run(
       [
         "predump", "--pid", "\(workload.pid)", "--images-dir", scratch.file("images"), "--no-sync",

@@ -28,7 +28,7 @@ import Testing
 
   @Test("nonsense is named, and nothing is touched", arguments: OptionTests.nonsense)
   func refused(options: String, word: String) throws {
-    let scratch = try Scratch()
+    let scratch = try TemporaryDirectory()
     let images = scratch.file("images")
     // Were the options accepted, the target would be gone, and the exit code 20.
     let ended = try ChildProgram("/bin/true", [])
@@ -79,7 +79,7 @@ import Testing
 
   @Test("sensible values are accepted", arguments: OptionTests.sensible)
   func accepted(options: String) throws {
-    let scratch = try Scratch()
+    let scratch = try TemporaryDirectory()
     let ended = try ChildProgram("/bin/true", [])
     _ = ended.wait()
     let outcome = try Memdump.run(

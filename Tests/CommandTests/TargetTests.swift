@@ -4,10 +4,10 @@ import Testing
 
 /// Processes that memdump must refuse, or that go away under it.
 @Suite(.serialized) struct TargetTests {
-  private let scratch: Scratch
+  private let scratch: TemporaryDirectory
   private var images: String { scratch.file("images") }
 
-  init() throws { scratch = try Scratch() }
+  init() throws { scratch = try TemporaryDirectory() }
 
   private func predump(_ pid: Int32, _ more: [String] = []) throws -> Memdump.Outcome {
     try Memdump.run(["predump", "--pid", "\(pid)", "--images-dir", images] + more)
@@ -30,7 +30,7 @@ import Testing
 
   @Test("a zombie") func zombie() throws {
     let workload = try Workload("zombie")
-    let pid = workload.number("zombie")
+    let pid = try workload.processID("zombie")
     expectRefusal(try predump(pid), 24, saying: "reap")
     #expect(ProcessState(of: pid).letter == "Z")
     try expectNothingWhole(images)
@@ -44,8 +44,8 @@ import Testing
   }
 
   @Test("a 32-bit program") func otherMachine() throws {
-    let workload = try Workload("elf32", "path=\(scratch.file("program"))")
-    let target = try ChildProgram(try #require(workload.values["path"]), [], lifetime: 60)
+    let workload = try Workload("elf32", ["path=\(scratch.file("program"))"])
+    let target = try ChildProgram(try #require(workload.ready["path"]), [], lifetime: 60)
     #expect(eventually { ProcessState(of: target.pid).letter == "S" })
     expectRefusal(try predump(target.pid), 24, saying: "32-bit")
     expectFree(target.pid)
@@ -71,7 +71,7 @@ import Testing
 
   @Test("a process that somebody traces already") func traced() throws {
     let workload = try Workload("traced")
-    let tracer = workload.number("tracer")
+    let tracer = try workload.processID("tracer")
     #expect(ProcessState(of: workload.pid).tracer == tracer)
     expectRefusal(try predump(workload.pid), 24, saying: "\(tracer)")
     let after = ProcessState(of: workload.pid)
@@ -81,13 +81,13 @@ import Testing
   }
 
   @Test("a process that exits in the midst of a round") func exits() throws {
-    let workload = try Workload("exiter", "bytes=192M")
+    let workload = try Workload("exiter", ["bytes=192M"])
     try endInRound(workload, command: "exit", saying: "ended")
     #expect(workload.program.wait() == 0)
   }
 
   @Test("a process that calls execve in the midst of a round") func replaced() throws {
-    let workload = try Workload("execer", "bytes=192M")
+    let workload = try Workload("execer", ["bytes=192M"])
     try endInRound(workload, command: "exec", saying: "execve")
     #expect(workload.program.line(beginning: "ready ") != nil)
     expectFree(workload.pid)

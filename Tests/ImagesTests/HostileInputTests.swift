@@ -1,4 +1,5 @@
 import Foundation
+import ImageFuzzing
 import Testing
 
 @testable import Images

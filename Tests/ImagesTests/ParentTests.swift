@@ -1,3 +1,4 @@
+import ImageFuzzing
 import Kernel
 import Testing
 

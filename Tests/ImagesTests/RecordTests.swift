@@ -1,4 +1,5 @@
 import CCRIUImages
+import ImageFuzzing
 import Kernel
 import Testing
 

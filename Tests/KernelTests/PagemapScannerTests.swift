@@ -125,7 +125,7 @@ import Testing
   @Test("the scan of an address space that is gone finds nothing, and only a read tells why")
   func goneAddressSpace() throws {
     let target = try Workload("execer", ["bytes=64K", "threads=0"])
-    let process = try TargetProcess(pid: try target.processID())
+    let process = try TargetProcess(pid: target.pid)
     let scanner = PagemapScanner(pagemap: try process.open("pagemap"))
     let memory = ProcessMemory(file: try process.open("mem"))
     let arena = PageRange(start: try target.number("arena"), pageCount: 16)

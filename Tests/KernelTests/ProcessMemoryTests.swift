@@ -62,7 +62,7 @@ import Testing
   func otherProcess() throws {
     let target = try Workload("idle", ["pages=4"])
     let memory = ProcessMemory(
-      file: try TargetProcess(pid: try target.processID()).open("mem"))
+      file: try TargetProcess(pid: target.pid).open("mem"))
     var bytes = [UInt8](repeating: 0, count: 4 * page)
     let arena = try target.number("arena")
     #expect(
@@ -77,7 +77,7 @@ import Testing
   @Test("after execve the old memory is gone, not zero")
   func afterExec() throws {
     let target = try Workload("execer", ["bytes=1M", "threads=0"])
-    let process = try TargetProcess(pid: try target.processID())
+    let process = try TargetProcess(pid: target.pid)
     let memory = ProcessMemory(file: try process.open("mem"))
     let arena = try target.number("arena")
     var bytes = [UInt8](repeating: 0, count: page)

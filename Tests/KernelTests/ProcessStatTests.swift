@@ -57,7 +57,7 @@ import Testing
   @Test("a live process's line holds what is known of it otherwise")
   func liveProcess() throws {
     let target = try Workload("idle")
-    let process = try TargetProcess(pid: try target.processID())
+    let process = try TargetProcess(pid: target.pid)
     let stat = try process.stat()
     #expect(stat.parent == getpid())
     #expect(stat.startTicks == process.startTicks)

@@ -59,7 +59,7 @@ import Testing
   @Test("a tracer is named")
   func tracer() throws {
     let target = try Workload("traced")
-    let status = try TargetProcess(pid: try target.processID()).status()
+    let status = try TargetProcess(pid: target.pid).status()
     #expect(status.tracer == (try target.processID("tracer")))
   }
 }

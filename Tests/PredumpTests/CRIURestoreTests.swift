@@ -25,7 +25,7 @@ import Tracee
         "pages=4096", "rate=5000", "threads=2", "drop=1", "detached=1", "log=\(log)",
         "lifetime=120",
       ])
-    let pid = try target.processID()
+    let pid = target.pid
     defer { kill(pid, SIGKILL) }
     var options = PredumpOptions(pid: pid, imagesDirectory: directory.file("images"))
     options.compression = .none
@@ -87,15 +87,5 @@ import Tracee
       process.terminationStatus == 0,
       "criu \(arguments[0]) failed: \(text.split(separator: "\n").suffix(12).joined(separator: "\n"))"
     )
-  }
-
-  /// Looks again and again, for ten seconds at most.
-  private func eventually(_ condition: () -> Bool) -> Bool {
-    let deadline = Date().addingTimeInterval(10)
-    while Date() < deadline {
-      if condition() { return true }
-      sched_yield()
-    }
-    return false
   }
 }

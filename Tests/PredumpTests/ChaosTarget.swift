@@ -30,13 +30,10 @@ final class ChaosTarget {
   init(_ mode: String, _ options: [String]) throws {
     self.mode = mode
     workload = try Workload(mode, options)
-    pid = try workload.processID()
+    pid = workload.pid
   }
 
-  func end() {
-    if mode == "parked" { _ = ask("quit") }
-    workload.program.end()
-  }
+  func end() { workload.program.end() }
 
   /// Runs `memdump predump` on it, to its end or for so long (ns).
   func dump(to images: String, environment: [String: String] = [:], killAfter: UInt64? = nil)

@@ -12,7 +12,7 @@ import Testing
     try #require(mount("tmpfs", path, "tmpfs", 0, "size=\(size)") == 0)
     defer { umount(path) }
     let target = try Workload("idle", ["pages=4096"])
-    return GroundCheck.run(pid: try target.processID(), imagesDirectory: "\(path)/\(name)")
+    return GroundCheck.run(pid: target.pid, imagesDirectory: "\(path)/\(name)")
   }
 
   @Test("a full file system is out of space before anything is stopped")

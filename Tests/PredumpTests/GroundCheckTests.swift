@@ -41,7 +41,7 @@ import Testing
   @Test("an ordinary process is suitable, and is left as it was")
   func ordinaryTarget() throws {
     let target = try Workload("idle", ["pages=64"])
-    let process = try TargetProcess(pid: try target.processID())
+    let process = try TargetProcess(pid: target.pid)
     let report = GroundCheck.run(pid: process.pid, imagesDirectory: "/tmp")
     #expect(report.items.map(\.id) == Self.kernelItems + Self.targetItems + ["destination.space"])
     for item in report.items { #expect(item.status == .ok, "\(item)") }
@@ -70,7 +70,7 @@ import Testing
   @Test("a thread's id is refused, naming the process")
   func threadID() throws {
     let target = try Workload("threads", ["count=2", "spinners=0"])
-    let process = try TargetProcess(pid: try target.processID())
+    let process = try TargetProcess(pid: target.pid)
     let thread = try #require(try process.threadIDs().last)
     let report = GroundCheck.run(pid: thread, imagesDirectory: nil)
     #expect(try unsuitable(report, "target.exists").contains("thread of process \(process.pid)"))
@@ -87,7 +87,7 @@ import Testing
     let target = try Workload("zombie")
     let report = GroundCheck.run(pid: try target.processID("zombie"), imagesDirectory: nil)
     let reason = try unsuitable(report, "target.kind")
-    #expect(reason.contains("process \(try target.processID())"), "\(reason)")
+    #expect(reason.contains("process \(target.pid)"), "\(reason)")
   }
 
   @Test("a 32-bit program is refused")
@@ -106,7 +106,7 @@ import Testing
     let target = try Workload("vfork")
     let child = GroundCheck.run(pid: try target.processID("child"), imagesDirectory: nil)
     #expect(try unsuitable(child, "target.kind").contains("vfork"))
-    let parent = GroundCheck.run(pid: try target.processID(), imagesDirectory: nil)
+    let parent = GroundCheck.run(pid: target.pid, imagesDirectory: nil)
     let found = try item("target.kind", of: parent)
     #expect(found.status == .warning)
     #expect(found.detail.contains("process \(try target.processID("child"))"))
@@ -115,7 +115,7 @@ import Testing
   @Test("a traced process is refused, naming the tracer")
   func traced() throws {
     let target = try Workload("traced")
-    let report = GroundCheck.run(pid: try target.processID(), imagesDirectory: nil)
+    let report = GroundCheck.run(pid: target.pid, imagesDirectory: nil)
     let reason = try unsuitable(report, "target.tracer")
     #expect(reason.contains("process \(try target.processID("tracer")) (workload)"), "\(reason)")
   }
@@ -123,14 +123,14 @@ import Testing
   @Test("a process whose first thread has ended is refused for that")
   func leaderless() throws {
     let target = try Workload("leaderless", ["bytes=1M"])
-    let report = GroundCheck.run(pid: try target.processID(), imagesDirectory: nil)
+    let report = GroundCheck.run(pid: target.pid, imagesDirectory: nil)
     #expect(try unsuitable(report, "target.leader").contains("first thread has ended"))
   }
 
   @Test("a target's own userfaultfd costs a longer freeze, not the dump")
   func ownUserfaultfd() throws {
     let target = try Workload("uffd", ["pages=64"])
-    let report = GroundCheck.run(pid: try target.processID(), imagesDirectory: nil)
+    let report = GroundCheck.run(pid: target.pid, imagesDirectory: nil)
     let found = try item("target.userfaultfd", of: report)
     #expect(found.status == .warning)
     #expect(found.detail.contains("of the process's own"))
@@ -141,7 +141,7 @@ import Testing
   @Test("processes of others are a question of permission, whatever else then fails")
   func otherUser() async throws {
     let target = try Workload("idle")
-    let pid = try target.processID()
+    let pid = target.pid
     // A process of its own, which then is nobody's.
     await #expect(processExitsWith: .success) { [pid = pid as Int32] in
       try #require(test_become_user(65_534) == 0)

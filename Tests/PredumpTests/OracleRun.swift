@@ -60,7 +60,7 @@ struct OracleRun {
         "threads=\(Int.random(in: 0...2, using: &random))",
       ])
     defer { target.program.end() }
-    let pid = try target.processID()
+    let pid = target.pid
     let options = options(pid, images, &random)
     var outcome = Outcome()
     do {

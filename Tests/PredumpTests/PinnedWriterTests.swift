@@ -23,11 +23,11 @@ import Tracee
       let freeze = try #require(
         try dump(target, to: directory.file("images")) { $0.scan = .auto }.freeze)
       let live = try LiveComparison.run(
-        directory: directory.file("images"), pid: target.processID())
+        directory: directory.file("images"), pid: target.pid)
       // What is in flight at the freeze may land after its page was copied, and is told.
       #expect(live.pagesDifferent <= UInt64(freeze.requestsInFlight), "run \(run): \(live)")
       #expect(live.vmasDifferent == 0, "run \(run): \(live)")
-      kill(try target.processID(), SIGCONT)
+      kill(target.pid, SIGCONT)
     }
   }
 
@@ -39,7 +39,7 @@ import Tracee
       try dump(target, to: directory.file("images")) { $0.verifiesFinal = true }.freeze)
     #expect(freeze.pagesFoundByVerification == 0, "tracking loses no store")
     let live = try LiveComparison.run(
-      directory: directory.file("images"), pid: target.processID())
+      directory: directory.file("images"), pid: target.pid)
     #expect(live.isEqual, "\(live)")
   }
 
@@ -70,7 +70,7 @@ import Tracee
   private func dump(
     _ target: Workload, to path: String, _ change: (inout PredumpOptions) -> Void
   ) throws -> PredumpSummary {
-    var options = PredumpOptions(pid: try target.processID(), imagesDirectory: path)
+    var options = PredumpOptions(pid: target.pid, imagesDirectory: path)
     options.policy.targetDowntimeNanoseconds = 1
     options.policy.maxRounds = 4
     options.policy.thresholdPages = 0

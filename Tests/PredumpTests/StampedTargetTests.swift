@@ -23,7 +23,7 @@ import Tracee
     let report = ChainVerifier.verify(directory.file("images"))
     #expect(report.verdict == .restorable, "\(report.findings)")
     let live = try LiveComparison.run(
-      directory: directory.file("images"), pid: target.processID())
+      directory: directory.file("images"), pid: target.pid)
     #expect(live.isEqual, "\(live)")
     #expect(live.pagesCompared > 8192)
     let rebuilt = try ScratchRebuild.run(
@@ -41,7 +41,7 @@ import Tracee
     for run in 0..<3 {
       _ = try Predump.run(
         PredumpOptions(
-          pid: try target.processID(), imagesDirectory: directory.file("images-\(run)"))
+          pid: target.pid, imagesDirectory: directory.file("images-\(run)"))
       ) { _ in }
     }
     target.program.send("check")
@@ -51,7 +51,7 @@ import Tracee
   private func dump(_ target: Workload, to path: String, _ compression: PageCompression) throws
     -> PredumpSummary
   {
-    var options = PredumpOptions(pid: try target.processID(), imagesDirectory: path)
+    var options = PredumpOptions(pid: target.pid, imagesDirectory: path)
     options.compression = compression
     // Never short enough: the policy goes on until it sees that the target keeps writing.
     options.policy.targetDowntimeNanoseconds = 1
@@ -66,7 +66,7 @@ import Tracee
     let arena = try target.number("arena")
     let table = try target.number("table")
     var image = try ComposedImage(
-      ImageChain(path), stream: .process(pid: try target.processID()))
+      ImageChain(path), stream: .process(pid: target.pid))
     let tableBytes = try read(
       PageRange(start: table, pageCount: (pages * 8 + pageBytes - 1) / pageBytes), &image)
     var ahead = 0

@@ -55,7 +55,7 @@ import Tracee
 
   /// Ends a tree whose processes may be stopped.
   private func end(_ target: Workload) {
-    let pid = (try? target.processID()) ?? 0
+    let pid = target.pid
     let tree = (try? ProcessTree.descendants(of: pid)) ?? []
     target.program.end()
     for entry in tree { kill(entry.pid, SIGKILL) }
@@ -67,7 +67,7 @@ import Tracee
     defer { end(target) }
     let directory = try TemporaryDirectory()
     let images = directory.file("images")
-    let pid = try target.processID()
+    let pid = target.pid
     let log = Log()
     let summary = try Predump.run(options(pid, images)) { event in log.take(event) }
     #expect(summary.rounds.count == 5)
@@ -106,7 +106,7 @@ import Tracee
     let target = try Workload("tree", ["keep=0", "churn=8", "storm=1", "pages=64", "shared=16"])
     defer { end(target) }
     let directory = try TemporaryDirectory()
-    let pid = try target.processID()
+    let pid = target.pid
     for run in 0..<3 {
       let images = directory.file("images-\(run)")
       _ = try Predump.run(options(pid, images)) { _ in }
@@ -122,7 +122,7 @@ import Tracee
     defer { end(target) }
     let directory = try TemporaryDirectory()
     let images = directory.file("images")
-    let pid = try target.processID()
+    let pid = target.pid
     var options = options(pid, images)
     options.policy.maxRounds = 1
     _ = try Predump.run(options) { _ in }
@@ -140,14 +140,14 @@ import Tracee
     defer { target.program.end() }
     let directory = try TemporaryDirectory()
     let log = Log()
-    _ = try Predump.run(options(try target.processID(), directory.file("images"))) { event in
+    _ = try Predump.run(options(target.pid, directory.file("images"))) { event in
       log.take(event)
     }
     let zombie = try target.processID("zombie")
     let warnings = log.warnings.withLock { $0 }
     #expect(warnings.count { $0.contains("process \(zombie) ") } == 1, "\(warnings)")
     #expect(ChainVerifier.verify(directory.file("images")).verdict == .restorable)
-    kill(try target.processID(), SIGCONT)
+    kill(target.pid, SIGCONT)
   }
 
   @Test("a descendant that another program traces is named, and nothing is touched") func traced()
@@ -156,7 +156,7 @@ import Tracee
     let target = try Workload("traced", [])
     defer { target.program.end() }
     let directory = try TemporaryDirectory()
-    let (tracer, child) = (try target.processID("tracer"), try target.processID())
+    let (tracer, child) = (try target.processID("tracer"), target.pid)
     #expect {
       try Predump.run(options(tracer, directory.file("images"))) { _ in }
     } throws: { error in
@@ -174,7 +174,7 @@ import Tracee
     let target = try Workload("vfork", [])
     defer { target.program.end() }
     let directory = try TemporaryDirectory()
-    var options = options(try target.processID(), directory.file("images"))
+    var options = options(target.pid, directory.file("images"))
     options.takesFinalRound = false
     options.leave = .running
     // Its parent waits in vfork and takes no injected call: the dump gives up, and harms nothing.
@@ -188,7 +188,7 @@ import Tracee
   func death(fault: String) throws {
     let target = try Workload("tree", ["keep=3", "deep=1", "churn=2"])
     defer { end(target) }
-    let pid = try target.processID()
+    let pid = target.pid
     let directory = try TemporaryDirectory()
     let memdump = productsDirectory.appendingPathComponent("memdump").path
     let program = try ChildProgram(
@@ -216,7 +216,7 @@ import Tracee
   @Test("both ways to list a tree agree") func listing() throws {
     let target = try Workload("tree", ["keep=3", "deep=1"])
     defer { end(target) }
-    let pid = try target.processID()
+    let pid = target.pid
     func list(_ source: ProcessTree.Source) throws -> Set<Int32> {
       Set(try ProcessTree.descendants(of: pid, from: source).map(\.pid))
     }

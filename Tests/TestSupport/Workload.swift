@@ -5,6 +5,8 @@ internal import Foundation
 package struct Workload: Sendable {
   /// The program; killed when the last reference to it goes.
   package let program: ChildProgram
+  /// The process that its ready line names.
+  package let pid: Int32
   /// What its ready line told, such as `["pid": "12", "arena": "0x7f0000000000"]`.
   package let ready: [String: String]
 
@@ -14,16 +16,22 @@ package struct Workload: Sendable {
   }
 
   /// Starts a mode and waits until it is set up.
-  package init(_ mode: String, _ options: [String] = []) throws {
+  ///
+  /// - Parameter lifetime: as `ChildProgram`'s.
+  package init(_ mode: String, _ options: [String] = [], lifetime: Int? = nil) throws {
     let path = productsDirectory.appendingPathComponent("workload").path
     // Not tied to the thread that starts it: tests hop threads.
-    program = try ChildProgram(path, [mode, "pdeathsig=0"] + options)
+    program = try ChildProgram(path, [mode, "pdeathsig=0"] + options, lifetime: lifetime)
     guard let line = program.line(beginning: "ready ") else { throw Unexpected.end(mode: mode) }
     var ready: [String: String] = [:]
     for word in line.split(separator: " ").dropFirst() {
       guard let equals = word.firstIndex(of: "=") else { continue }
       ready[String(word[..<equals])] = String(word[word.index(after: equals)...])
     }
+    guard let pid = ready["pid"].flatMap({ Int32($0) }) else {
+      throw Unexpected.noNumber(key: "pid")
+    }
+    self.pid = pid
     self.ready = ready
   }
 
@@ -35,6 +43,6 @@ package struct Workload: Sendable {
     return number
   }
 
-  /// A process id of the ready line.
-  package func processID(_ key: String = "pid") throws -> Int32 { Int32(try number(key)) }
+  /// Another process id of the ready line.
+  package func processID(_ key: String) throws -> Int32 { Int32(try number(key)) }
 }

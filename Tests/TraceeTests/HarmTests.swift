@@ -7,23 +7,13 @@ import Tracee
 
 /// What goes wrong in the midst of attaching or freezing, and the limits of hiding it.
 @Suite(.serialized) struct HarmTests {
-  /// Polls `condition` for ten seconds.
-  private func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
-    let deadline = MonotonicClock.now + 10_000_000_000
-    while MonotonicClock.now < deadline {
-      if try condition() { return true }
-      MonotonicClock.pause(nanoseconds: 100_000)
-    }
-    return false
-  }
-
   @Test(
     "a SIGSTOP that comes during an attach or a freeze stops the process afterwards",
     arguments:
       Disturbance.allCases)
   func stopSignal(disturbance: Disturbance) throws {
     let workload = try Workload("state", ["kind=call"])
-    let pid = try workload.processID()
+    let pid = workload.pid
     let target = try TargetProcess(pid: pid)
     for seed in SeededRandom.seeds(1, environment: ProcessInfo.processInfo.environment) {
       var random = SeededRandom(seed: seed)
@@ -48,7 +38,7 @@ import Tracee
   @Test("a thread that does not stop in time leaves everything running, and nothing seen")
   func vforkParent() throws {
     let workload = try Workload("state", ["kind=vforked"])
-    let target = try TargetProcess(pid: try workload.processID())
+    let target = try TargetProcess(pid: workload.pid)
     #expect(workload.ask("vfork") == "vforked")
     // The first thread waits in the kernel for its child; the others do not see what they miss.
     for _ in 0..<3 {
@@ -74,7 +64,7 @@ import Tracee
   @Test("a child forked during an attach keeps the tracking alive no longer than it lives")
   func forker() throws {
     let workload = try Workload("state", ["kind=forker"])
-    let target = try TargetProcess(pid: try workload.processID())
+    let target = try TargetProcess(pid: workload.pid)
     for _ in 0..<100 {
       let descriptor = try UserfaultfdInjection.inject(into: target).take()
       let tracker = try Userfaultfd(owning: descriptor, of: "test")
@@ -98,7 +88,7 @@ import Tracee
 
   @Test("a stack that is used down to its end grows once") func deepStack() throws {
     let workload = try Workload("state", ["kind=deepstack"])
-    let target = try TargetProcess(pid: try workload.processID())
+    let target = try TargetProcess(pid: workload.pid)
     func stack() throws -> PageRange? { try target.maps().first { $0.path == "[stack]" }?.range }
     let before = try #require(try stack())
     _ = try UserfaultfdInjection.inject(into: target)
@@ -114,7 +104,7 @@ import Tracee
     throws
   {
     let workload = try Workload("leaderless", ["bytes=1M"])
-    let target = try TargetProcess(pid: try workload.processID())
+    let target = try TargetProcess(pid: workload.pid)
     for _ in 0..<10 {
       let frozen = try FrozenProcess(freezing: target, timeoutNanoseconds: 1_000_000_000)
       #expect(frozen.threadCount >= 2)
@@ -129,14 +119,14 @@ import Tracee
   @Test("an attach asks a thread that is not in the midst of a write") func divisibleAttach() throws
   {
     let workload = try Workload("state", ["kind=shortwrite"])
-    try Disturbance.attach.run(try workload.processID())
+    try Disturbance.attach.run(workload.pid)
     workload.expectNoAnomaly()
   }
 
   @Test("limit: a freeze cuts a blocking write that is partly done short, as SIGSTOP would")
   func divisibleFreeze() throws {
     let workload = try Workload("state", ["kind=shortwrite"])
-    try Disturbance.freeze.run(try workload.processID())
+    try Disturbance.freeze.run(workload.pid)
     let report = workload.ask("report")
     #expect(report.contains(" write: "), "\(report)")
   }
@@ -145,7 +135,7 @@ import Tracee
     throws
   {
     let workload = try Workload("state", ["kind=nofile_hard"])
-    let target = try TargetProcess(pid: try workload.processID())
+    let target = try TargetProcess(pid: workload.pid)
     let capability: UInt64 = 1 << 24
     for _ in 0..<10 {
       do throws(TraceError) {
@@ -166,8 +156,7 @@ import Tracee
     throws
   {
     let workload = try Workload("parked", ["call=epoll_timed"])
-    defer { _ = workload.ask("quit") }
-    let target = try TargetProcess(pid: try workload.processID())
+    let target = try TargetProcess(pid: workload.pid)
     // 30 ms each, disturbed every millisecond: none is over before the disturbances are.
     let before = workload.reported("ticks")
     for _ in 0..<100 {

@@ -22,8 +22,7 @@ import Tracee
   @Test("a thread waiting in a call does not see an attach", arguments: calls)
   func attach(call: String) throws {
     let workload = try Workload("parked", ["call=\(call)"])
-    defer { _ = workload.ask("quit") }
-    try Disturbance.attach.run(try workload.processID())
+    try Disturbance.attach.run(workload.pid)
     workload.expectNoAnomaly()
     #expect(workload.ask("wake") == "woken")
     #expect(workload.ask("signal") == "signalled")
@@ -32,8 +31,7 @@ import Tracee
 
   @Test("threads waiting in every call do not see a freeze") func freeze() throws {
     let workload = try Workload("parked", ["call=all"])
-    defer { _ = workload.ask("quit") }
-    try Disturbance.freeze.run(try workload.processID(), times: Disturbance.count * 4)
+    try Disturbance.freeze.run(workload.pid, times: Disturbance.count * 4)
     workload.expectNoAnomaly()
     #expect(workload.ask("wake") == "woken")
     #expect(workload.ask("signal") == "signalled")
@@ -46,8 +44,7 @@ import Tracee
       Disturbance.allCases)
   func signals(disturbance: Disturbance) throws {
     let workload = try Workload("parked", ["call=all"])
-    defer { _ = workload.ask("quit") }
-    let target = try TargetProcess(pid: try workload.processID())
+    let target = try TargetProcess(pid: workload.pid)
     // Both answers come when every thread was woken, or interrupted, and said so.
     for (command, answer) in [("signal", "signalled"), ("wake", "woken"), ("signal", "signalled")] {
       workload.program.send(command)
@@ -70,7 +67,7 @@ import Tracee
     Disturbance.allCases)
   func state(kind: String, disturbance: Disturbance) throws {
     let workload = try Workload("state", ["kind=\(kind)"])
-    try disturbance.run(try workload.processID())
+    try disturbance.run(workload.pid)
     workload.expectNoAnomaly()
   }
 
@@ -80,7 +77,7 @@ import Tracee
       Disturbance.allCases)
   func stopped(disturbance: Disturbance) throws {
     let workload = try Workload("state", ["kind=stopped"])
-    let pid = try workload.processID()
+    let pid = workload.pid
     try disturbance.run(pid)
     #expect(workload.ask("look") == "looked")
     #expect(workload.ask("continue") == "continued")
@@ -91,14 +88,14 @@ import Tracee
   @Test("a filter that kills on userfaultfd(2) is not asked", arguments: Disturbance.allCases)
   func seccomp(disturbance: Disturbance) throws {
     let workload = try Workload("seccomp")
-    try disturbance.run(try workload.processID())
+    try disturbance.run(workload.pid)
     #expect(workload.reported("count") > 0)
   }
 
   @Test("many threads see nothing", arguments: [50, 1000], Disturbance.allCases)
   func manyThreads(count: Int, disturbance: Disturbance) throws {
     let workload = try Workload("threads", ["count=\(count)", "spinners=2"])
-    try disturbance.run(try workload.processID(), times: count > 100 ? 4 : Disturbance.count)
+    try disturbance.run(workload.pid, times: count > 100 ? 4 : Disturbance.count)
     #expect(workload.ask("report") == "eintr=0 early=0 wrong=0 alive=\(count)")
     let wake = workload.ask("wake").split(separator: " ").map { $0.drop { $0 != "=" } }
     #expect(wake.count == 2 && wake[0] == wake[1], "\(wake)")

@@ -44,8 +44,7 @@
 // parked      call=all|NAME                   threads=N. A thread in each blocking call, or the first
 //                                             thread in one (parked_calls.c). Commands: `wake` ->
 //                                             woken, `signal` -> signalled, `report` -> ok ... | bad
-//                                             N TEXT: what a target must never see (selfcheck.h),
-//                                             `quit` (removes its IPC objects).
+//                                             N TEXT: what a target must never see (selfcheck.h).
 // state       kind=NAME                       A process in a peculiar state that checks itself
 //                                             (states.c). `report` as above.
 // tree        pages=1024 shared=256 keep=2    arena=0x pages=N shared=0x shared_pages=N. Children

@@ -5,12 +5,15 @@
 #include "parked.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct parked threads[64];
@@ -127,14 +130,34 @@ static void signal_all(void) {
   say("signalled");
 }
 
-/// Removes what outlives the process.
-static void quit(void) {
+static void remove_objects(void) {
   for (int i = 0; i < thread_count; i++) {
     const char *name = threads[i].call->name;
     if (strncmp(name, "sem", 3) == 0) semctl(threads[i].object, 0, IPC_RMID);
     if (strcmp(name, "msgrcv") == 0) msgctl(threads[i].object, IPC_RMID, NULL);
   }
-  _exit(0);
+}
+
+/// Starts a process, no child of ours, that removes what outlives us: a killed process cannot, and
+/// to remove a semaphore or a queue any earlier ends the waits for it.
+static void start_cleaner(void) {
+  int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+  if (self < 0) die("pidfd_open");
+  pid_t child = fork();
+  if (child < 0) die("fork");
+  if (child == 0) {
+    if (fork() != 0) _exit(0);
+    // No end of a pipe of the test's may stay open here.
+    if (dup2(self, 0) != 0 || close_range(1, ~0u, 0)) _exit(1);
+    struct pollfd ended = {.fd = 0, .events = POLLIN};
+    while (poll(&ended, 1, -1) < 0 && errno == EINTR) {
+    }
+    remove_objects();
+    _exit(0);
+  }
+  int status;
+  if (waitpid(child, &status, 0) != child) die("waitpid");
+  close(self);
 }
 
 static bool other_command(const char *command) {
@@ -142,8 +165,6 @@ static bool other_command(const char *command) {
     wake_all();
   else if (strcmp(command, "signal") == 0)
     signal_all();
-  else if (strcmp(command, "quit") == 0)
-    quit();
   else
     return false;
   return true;
@@ -157,8 +178,7 @@ static void *command(void *unused) {
   }
   say("ready pid=%d threads=%d", getpid(), thread_count);
   serve_reports(false, other_command);
-  quit();
-  return NULL;
+  _exit(0);
 }
 
 int run_parked(const struct options *options) {
@@ -179,6 +199,7 @@ int run_parked(const struct options *options) {
     fprintf(stderr, "workload: no call '%s'\n", wanted);
     return 64;
   }
+  start_cleaner();
   for (int i = all ? 0 : 1; i < thread_count; i++) start_quiet_thread(park, &threads[i]);
   // A single call is waited for by the first thread: it is the one that memdump asks first.
   if (all) {

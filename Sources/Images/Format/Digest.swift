@@ -1,4 +1,6 @@
 internal import CXXHash
+internal import Kernel
+internal import SystemPackage
 
 /// An XXH3 digest of 128 bits. It finds accidents, not forgeries.
 public struct Digest128: Sendable, Hashable, CustomStringConvertible {
@@ -31,8 +33,13 @@ struct RunningDigest: ~Copyable {
   // The C state is never handed out, so it lives exactly as long as this value.
   private let state: OpaquePointer
 
-  init() {
-    guard let state = XXH3_createState() else { fatalError("out of memory") }
+  /// A digest of no bytes.
+  ///
+  /// - Throws: ENOMEM if there is no memory for the C state (600 bytes).
+  init() throws(KernelError) {
+    guard let state = XXH3_createState() else {
+      throw KernelError(call: "XXH3_createState", subject: "digest", errno: .noMemory)
+    }
     XXH3_128bits_reset(state)
     self.state = state
   }

@@ -12,7 +12,7 @@ struct RecordReader: ~Copyable {
   let byteCount: UInt64
   /// Where the current record's length field is.
   private(set) var recordOffset: UInt64 = 0
-  private var digest = RunningDigest()
+  private var digest: RunningDigest
   private let arena = UnpackArena()
   // Allocated and freed here only. [consumed, filled) has been read from the file and waits;
   // the current record is [consumed, consumed + recordLength), length field included.
@@ -31,13 +31,15 @@ struct RecordReader: ~Copyable {
     let opened = try onFile(path) { () throws(KernelError) in try directory.openFile(name) }
     let file = File(opened, path: path)
     let byteCount = try onFile(path) { () throws(KernelError) in try file.byteCount() }
-    var reader = RecordReader(file, byteCount: byteCount)
+    let digest = try onFile(path) { () throws(KernelError) in try RunningDigest() }
+    var reader = RecordReader(file, byteCount: byteCount, digest: digest)
     try reader.skipMagics(magics)
     return reader
   }
 
-  private init(_ file: consuming File, byteCount: UInt64) {
+  private init(_ file: consuming File, byteCount: UInt64, digest: consuming RunningDigest) {
     self.file = file
+    self.digest = digest
     self.byteCount = byteCount
     buffer = .allocate(byteCount: Self.standardCapacity, alignment: 16)
   }

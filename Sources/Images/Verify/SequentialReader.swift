@@ -9,7 +9,7 @@ struct SequentialReader: ~Copyable {
   let byteCount: UInt64
   /// Where the next byte to be taken is in the file.
   private(set) var offset: UInt64 = 0
-  private var digest = RunningDigest()
+  private var digest: RunningDigest
   // Allocated and freed here only; [consumed, filled) has been read and waits.
   private var buffer: UnsafeMutableRawBufferPointer
   private var consumed = 0
@@ -20,8 +20,11 @@ struct SequentialReader: ~Copyable {
     let path = directory.join(name)
     let opened = try onFile(path) { () throws(KernelError) in try directory.openFile(name) }
     let file = File(opened, path: path)
-    byteCount = try onFile(path) { () throws(KernelError) in try file.byteCount() }
+    let byteCount = try onFile(path) { () throws(KernelError) in try file.byteCount() }
+    let digest = try onFile(path) { () throws(KernelError) in try RunningDigest() }
     self.file = file
+    self.byteCount = byteCount
+    self.digest = digest
     buffer = .allocate(byteCount: Self.standardCapacity, alignment: ImageFormat.page)
   }
 

@@ -28,7 +28,7 @@ extension Digest128 {
     defer { buffer.deallocate() }
     do throws(KernelError) {
       let file = File(try directory.openFile(name), path: path)
-      var digest = RunningDigest()
+      var digest = try RunningDigest()
       var offset: UInt64 = 0
       while true {
         let count = try file.read(into: buffer, at: offset)

@@ -10,7 +10,7 @@ struct PayloadWriter: ~Copyable {
 
   let name: String
   private let file: File
-  private var digest = RunningDigest()
+  private var digest: RunningDigest
   private var written: UInt64 = 0
   private let sync: Bool
   /// Up to where the disk has been set to work.
@@ -25,9 +25,11 @@ struct PayloadWriter: ~Copyable {
   ///   left to wait for in `finish`.
   init(_ name: String, in directory: borrowing Directory, sync: Bool) throws(ImageError) {
     let path = directory.join(name)
+    let created = try onFile(path) { () throws(KernelError) in try directory.createFile(name) }
+    let digest = try onFile(path) { () throws(KernelError) in try RunningDigest() }
     self.name = name
     self.sync = sync
-    let created = try onFile(path) { () throws(KernelError) in try directory.createFile(name) }
+    self.digest = digest
     file = File(created, path: path)
     buffer = .allocate(byteCount: Self.capacity, alignment: ImageFormat.page)
   }

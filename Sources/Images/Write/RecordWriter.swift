@@ -17,7 +17,7 @@ struct RecordWriter: ~Copyable {
 
   let name: String
   private let file: File
-  private var digest = RunningDigest()
+  private var digest: RunningDigest
   private var byteCount: UInt64 = 0
   // Allocated and freed here only; `filled` stays at or below its length.
   private var buffer: UnsafeMutableRawBufferPointer
@@ -26,9 +26,11 @@ struct RecordWriter: ~Copyable {
   /// Creates the file `name`, which must not exist.
   init(_ name: String, in directory: borrowing Directory, magics: [UInt32]) throws(ImageError) {
     let path = directory.join(name)
-    self.name = name
-    // The throwing call comes first: after it nothing can leave the buffer behind.
+    // What throws comes first: after it nothing can leave the buffer behind.
     let created = try onFile(path) { () throws(KernelError) in try directory.createFile(name) }
+    let digest = try onFile(path) { () throws(KernelError) in try RunningDigest() }
+    self.name = name
+    self.digest = digest
     file = File(created, path: path)
     buffer = .allocate(byteCount: Self.standardCapacity, alignment: 16)
     for magic in magics { put(magic) }

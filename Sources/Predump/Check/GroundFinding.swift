@@ -62,4 +62,8 @@ struct GroundFinding: Sendable {
 extension KernelError {
   /// Whether a right is missing, and not a thing.
   var isPermission: Bool { errno == .notPermitted || errno == .permissionDenied }
+  /// Whether memdump itself has too little of something; the kernel is not to blame.
+  var isLack: Bool {
+    [.noMemory, .tooManyOpenFiles, .tooManyOpenFilesInSystem].contains(errno)
+  }
 }

@@ -97,6 +97,7 @@ enum KernelChecks {
     if failed.isEmpty {
       return .ok(id, title, "\(results.count) behaviours are as they must be")
     }
+    if let lack = failed.compactMap(\.error).first(where: \.isLack) { return lacking(id, title, lack) }
     let list = failed.map { "\($0.name) (\($0.detail))" }.joined(separator: "; ")
     return .unsupported(
       id, title, "wrong in \(failed.count) of \(results.count): \(list)",
@@ -114,10 +115,19 @@ enum KernelChecks {
   }
 
   /// A refused right is a question of permissions; anything else is taken for lack of the feature.
+  private static func lacking(_ id: String, _ title: String, _ error: KernelError)
+    -> GroundFinding
+  {
+    .missing(
+      id, title, "\(error)", remedy: "let memdump have more memory or descriptors (ulimit, cgroup)",
+      failure: .kernel(error))
+  }
+
   private static func refused(
     _ id: String, _ title: String, _ error: KernelError, remedy: String
   ) -> GroundFinding {
-    error.isPermission
+    if error.isLack { return lacking(id, title, error) }
+    return error.isPermission
       ? .forbidden(id, title, "\(error)", remedy: filtered)
       : .unsupported(id, title, "\(error)", remedy: remedy)
   }

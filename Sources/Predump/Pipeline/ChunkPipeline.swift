@@ -20,7 +20,8 @@ final class ChunkPipeline {
   private let results = BlockingQueue<Result<WriterBox, ImageError>>()
   private let encoderEnds = BlockingQueue<Void>()
   private let hasFailed = FailureFlag()
-  private let encoderCount: Int
+  /// Encoders that were started, for the end to wait for.
+  private var encoderCount = 0
   private var nextSequence = 0
 
   /// A chunk for the encoders, and who reads its pages if they are not in it yet.
@@ -56,12 +57,12 @@ final class ChunkPipeline {
 
   /// Starts the threads and allocates the chunks.
   init(compression: PageCompression, encoders: Int) throws(KernelError) {
-    encoderCount = max(1, encoders)
+    let wanted = max(1, encoders)
     // Each encoder has one in hand and one waiting; the reader and the writer have one each.
-    for _ in 0..<(2 * encoderCount + 2) { free.put(Chunk(compression: compression)) }
+    for _ in 0..<(2 * wanted + 2) { free.put(Chunk(compression: compression)) }
     let (free, filled, encoded) = (free, filled, encoded)
     let (results, encoderEnds, hasFailed) = (results, encoderEnds, hasFailed)
-    for _ in 0..<encoderCount {
+    for _ in 0..<wanted {
       _ = try OSThread(name: "memdump-encode") {
         while let work = filled.take() {
           work.reader?.load(work.chunk)
@@ -70,6 +71,7 @@ final class ChunkPipeline {
         }
         encoderEnds.put(())
       }
+      encoderCount += 1
     }
     _ = try OSThread(name: "memdump-write") {
       var writer = OrderedWriter(free: free, results: results, hasFailed: hasFailed)

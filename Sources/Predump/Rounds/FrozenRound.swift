@@ -3,6 +3,9 @@ internal import Kernel
 internal import Tracee
 
 /// The last round: freeze, find, copy to memory, thaw; compress and write afterwards.
+///
+/// A process that is not to run on is held until its images are complete: only then is it stopped or
+/// killed. If they cannot be written, or memdump dies, it runs on.
 struct FrozenRound: ~Copyable {
   let plan: RoundPlan
   let leave: LeaveState
@@ -21,6 +24,8 @@ struct FrozenRound: ~Copyable {
     var written: WrittenRound
     var counters: CopyCounters
     var report: FreezeReport
+    /// To be released once the round is committed.
+    let held: HeldProcess
 
     /// Gives up the round, for its commit.
     consuming func takeWritten() -> WrittenRound { written }
@@ -47,32 +52,35 @@ struct FrozenRound: ~Copyable {
         freezing: target.view.process, withDescendants: plan.includesDescendants,
         timeoutNanoseconds: freezeTimeoutNanoseconds, faults: plan.faults)
     } catch { throw PredumpError(error) }
+    let (freezingNanoseconds, threadCount) = (frozen.freezingNanoseconds, frozen.threadCount)
+    let descendants = frozen.descendants
+    let held = HeldProcess(frozen)
 
     plan.faults.reach(.afterFreeze)
-    // From here on every way out thaws: `frozen` lets go when it is dropped.
+    // From here on every way out thaws: the processes are let go when `held` is dropped.
     let requestsInFlight = Self.waitForRequests(tree.members)
     let copyBegan = MonotonicClock.now
-    try tree.settle(frozen.descendants, round: plan.index)
+    try tree.settle(descendants, round: plan.index)
     do throws(RoundFailure) {
       var members = try copyMembers(tree.members, &copy)
       plan.faults.reach(.midFrozenCopy)
       let objects = try SharedObjectCopy(members, &copy)
       var report = FreezeReport(
-        frozenNanoseconds: 0, freezingNanoseconds: frozen.freezingNanoseconds,
+        frozenNanoseconds: 0, freezingNanoseconds: freezingNanoseconds,
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
         pages: copy.counters.pages,
         pagesFoundByVerification: verifies ? members.reduce(0) { $0 + $1.pagesFound } : nil,
-        threadCount: frozen.threadCount, requestsInFlight: requestsInFlight,
-        processCount: 1 + frozen.descendants.count)
+        threadCount: threadCount, requestsInFlight: requestsInFlight,
+        processCount: 1 + descendants.count)
       let finished: RoundWriter
       if copy.hasOverflow {
         // More than the memory for it: the processes wait for the images.
         finished = try FrozenReplay.write(copy, objects, &members, pipeline, writer)
         report.pages = members.reduce(0) { $0 + $1.pagesStored }
-        report.frozenNanoseconds = try thaw(frozen)
+        report.frozenNanoseconds = try thaw(held)
         onThaw(report)
       } else {
-        report.frozenNanoseconds = try thaw(frozen)
+        report.frozenNanoseconds = try thaw(held)
         _ = consume preferred
         onThaw(report)
         finished = try FrozenReplay.write(copy, objects, &members, pipeline, writer)
@@ -88,7 +96,7 @@ struct FrozenRound: ~Copyable {
       statistics.pagesScanned = described.pageCount
       return Outcome(
         written: WrittenRound(writer: finished, members: described, statistics: statistics),
-        counters: copy.counters, report: report)
+        counters: copy.counters, report: report, held: held)
     } catch { throw target.view.explain(error) }
   }
 
@@ -141,10 +149,12 @@ struct FrozenRound: ~Copyable {
     } catch { throw .kernel(error) }
   }
 
-  private func thaw(_ frozen: consuming FrozenProcess) throws(RoundFailure) -> UInt64 {
+  /// Lets a process run that is to run; nobody waits for the others.
+  private func thaw(_ held: HeldProcess) throws(RoundFailure) -> UInt64 {
+    guard leave == .running else { return held.nanoseconds }
     do throws(TraceError) {
       plan.faults.reach(.beforeThaw)
-      let nanoseconds = try frozen.thaw(leaving: leave)
+      let nanoseconds = try held.release(leaving: leave)
       plan.faults.reach(.afterThaw)
       return nanoseconds
     } catch {

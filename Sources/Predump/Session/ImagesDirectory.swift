@@ -112,6 +112,9 @@ struct ImagesDirectory: ~Copyable {
   }
 
   private static func unusable(_ path: String, _ error: KernelError) -> PredumpError {
+    if [.noSpace, .diskQuotaExceeded].contains(error.errno) {
+      return .outOfSpace(ImageError(error, file: path))
+    }
     let reason =
       switch error.errno {
       case .notDirectory, .tooManySymbolicLinkLevels:

@@ -85,9 +85,14 @@ struct PredumpSession: ~Copyable {
       }
       if cancellation.isCancelled { throw .interrupted }
       guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
-      let freeze = try runFrozenRound(verdict)
+      let (freeze, held) = try runFrozenRound(verdict)
       let withinBudget = freeze.frozenNanoseconds <= options.policy.targetDowntimeNanoseconds
-      return try finish(withinBudget ? .complete : .completeOverBudget, freeze: freeze)
+      let summary = try finish(withinBudget ? .complete : .completeOverBudget, freeze: freeze)
+      // Last of all: whatever failed before, the process runs on.
+      do throws(TraceError) { try held.release(leaving: options.leave) } catch {
+        throw PredumpError(error)
+      }
+      return summary
     }
   }
 
@@ -132,7 +137,9 @@ struct PredumpSession: ~Copyable {
     return verdict
   }
 
-  private mutating func runFrozenRound(_ verdict: Verdict) throws(PredumpError) -> FreezeReport {
+  private mutating func runFrozenRound(_ verdict: Verdict) throws(PredumpError)
+    -> (FreezeReport, HeldProcess)
+  {
     let expected = pendingHistory.last ?? 0
     let predicted = reports.last?.estimatedFreezeNanoseconds ?? 0
     onEvent(
@@ -148,6 +155,7 @@ struct PredumpSession: ~Copyable {
       &tree, pipeline, images: images, onThaw: { report in onEvent(.thawed(report)) },
       onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
+    let held = outcome.held
     let counters = outcome.counters
     let members = outcome.written.members
     let totals = try outcome.takeWritten().commit(plan)
@@ -160,7 +168,7 @@ struct PredumpSession: ~Copyable {
       estimatedFreezeNanoseconds: 0, verdict: nil)
     reports.append(report)
     onEvent(.roundFinished(report))
-    return freeze
+    return (freeze, held)
   }
 
   private mutating func finish(_ outcome: SessionOutcome, freeze: FreezeReport?)

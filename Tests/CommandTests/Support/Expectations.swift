@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Expects that memdump refused: this exit code, and one line of error on standard error.

@@ -32,13 +32,3 @@ struct ProcessState: Equatable {
     return String(decoding: data, as: UTF8.self).split(separator: "\n")
   }
 }
-
-/// Whether `condition` becomes true within ten seconds.
-func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
-  let deadline = Date(timeIntervalSinceNow: 10)
-  while Date() < deadline {
-    if try condition() { return true }
-    usleep(2000)
-  }
-  return try condition()
-}

@@ -1,8 +1,6 @@
-@testable import Images
-
 /// Writes images byte by byte, as a stranger would: good ones and bad ones.
-enum Wire {
-  static func varint(_ value: UInt64) -> [UInt8] {
+package enum Wire {
+  package static func varint(_ value: UInt64) -> [UInt8] {
     var bytes: [UInt8] = []
     var rest = value
     while rest > 0x7f {
@@ -12,33 +10,33 @@ enum Wire {
     return bytes + [UInt8(rest)]
   }
 
-  static func field(_ number: UInt64, _ value: UInt64) -> [UInt8] {
+  package static func field(_ number: UInt64, _ value: UInt64) -> [UInt8] {
     varint(number << 3) + varint(value)
   }
 
-  static func field(_ number: UInt64, _ bytes: [UInt8]) -> [UInt8] {
+  package static func field(_ number: UInt64, _ bytes: [UInt8]) -> [UInt8] {
     varint(number << 3 | 2) + varint(UInt64(bytes.count)) + bytes
   }
 
-  static func word(_ value: UInt32) -> [UInt8] {
+  package static func word(_ value: UInt32) -> [UInt8] {
     (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
   }
 
-  static func image(_ magics: [UInt32], _ records: [[UInt8]]) -> [UInt8] {
+  package static func image(_ magics: [UInt32], _ records: [[UInt8]]) -> [UInt8] {
     magics.flatMap { word($0) } + records.flatMap { word(UInt32($0.count)) + $0 }
   }
 
-  static func pagemap(_ entries: [[UInt8]], pagesID: UInt64 = 1) -> [UInt8] {
+  package static func pagemap(_ entries: [[UInt8]], pagesID: UInt64 = 1) -> [UInt8] {
     image([0x5456_4319, 0x5608_4025], [field(1, pagesID)] + entries)
   }
 
-  static func entry(_ start: UInt64, _ pages: UInt64, flags: UInt64, _ more: [UInt8] = [])
+  package static func entry(_ start: UInt64, _ pages: UInt64, flags: UInt64, _ more: [UInt8] = [])
     -> [UInt8]
   {
     field(1, start) + field(2, 0) + field(4, flags) + field(5, pages) + more
   }
 
-  static func blocks(_ sizes: [UInt64], total: UInt64? = nil, pagesPerBlock: UInt64 = 1) -> [UInt8]
+  package static func blocks(_ sizes: [UInt64], total: UInt64? = nil, pagesPerBlock: UInt64 = 1) -> [UInt8]
   {
     field(
       6,
@@ -46,13 +44,13 @@ enum Wire {
         + field(3, pagesPerBlock))
   }
 
-  static func inventory(version: UInt64, compress: UInt64? = nil) -> [UInt8] {
+  package static func inventory(version: UInt64, compress: UInt64? = nil) -> [UInt8] {
     image(
       [0x5831_3116],
       [field(1, version) + field(2, 1) + (compress.map { field(15, $0) } ?? [])])
   }
 
-  static func mm(_ areas: [(start: UInt64, end: UInt64)]) -> [UInt8] {
+  package static func mm(_ areas: [(start: UInt64, end: UInt64)]) -> [UInt8] {
     let scalars = (1...12).flatMap { field(UInt64($0), 0) }
     let vmas = areas.flatMap { area in
       field(
