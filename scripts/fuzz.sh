@@ -21,6 +21,10 @@ MEMDUMP_FUZZ=1 swift build --scratch-path "$scratch" -c release --product fuzz \
 fuzz=$scratch/release/fuzz
 findings=$scratch/findings
 mkdir -p "$findings" "$corpus" "$scratch/seeds"
+# libFuzzer ends its processes without another word to them.
+MEMDUMP_FUZZ_PLACE=$(mktemp -d /dev/shm/memdump-fuzz.XXXXXX)
+export MEMDUMP_FUZZ_PLACE
+trap 'rm -rf "$MEMDUMP_FUZZ_PLACE"' EXIT
 "$fuzz" seeds "$scratch/seeds"
 
 options=(-max_len=32768 -rss_limit_mb=1024 -malloc_limit_mb=8 -timeout=10 -print_funcs=0)

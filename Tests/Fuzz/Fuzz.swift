@@ -8,7 +8,8 @@ internal import ImageFuzzing
   private static let target = getenv("MEMDUMP_FUZZ_TARGET").flatMap {
     FuzzTarget(rawValue: String(cString: $0))
   }
-  private static let place: FuzzPlace? = try? FuzzPlace()
+  private static let place: FuzzPlace? = try? FuzzPlace(
+    below: getenv("MEMDUMP_FUZZ_PLACE").map { String(cString: $0) } ?? "/dev/shm")
 
   static func main() {
     let arguments = CommandLine.arguments
