@@ -2,10 +2,14 @@ internal import CFuzzer
 internal import Glibc
 internal import ImageFuzzing
 
-/// `fuzz TARGET [libFuzzer's arguments]`, or `fuzz seeds DIRECTORY`; see scripts/fuzz.sh.
+/// `MEMDUMP_FUZZ_TARGET=NAME fuzz [libFuzzer's arguments]`, or `fuzz seeds DIRECTORY`; see
+/// scripts/fuzz.sh. The target is no argument: libFuzzer runs itself again with its own alone.
 @main enum Fuzz {
-  private static let target = FuzzTarget(rawValue: CommandLine.arguments.dropFirst().first ?? "")
-  private static let place: FuzzPlace? = try? FuzzPlace()
+  private static let target = getenv("MEMDUMP_FUZZ_TARGET").flatMap {
+    FuzzTarget(rawValue: String(cString: $0))
+  }
+  private static let place: FuzzPlace? = try? FuzzPlace(
+    below: getenv("MEMDUMP_FUZZ_PLACE").map { String(cString: $0) } ?? "/dev/shm")
 
   static func main() {
     let arguments = CommandLine.arguments
@@ -15,14 +19,14 @@ internal import ImageFuzzing
       return
     }
     guard target != nil else {
-      fail("usage: fuzz \(FuzzTarget.allCases.map(\.rawValue).joined(separator: "|")) [...]")
+      fail("MEMDUMP_FUZZ_TARGET: \(FuzzTarget.allCases.map(\.rawValue).joined(separator: ", "))")
     }
     // The C strings live as long as the process.
-    let rest = [arguments[0]] + arguments.dropFirst(2)
-    var count = CInt(rest.count)
-    let words = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: rest.count + 1)
-    for (index, word) in rest.enumerated() { words[index] = strdup(word) }
-    words[rest.count] = nil
+    var count = CInt(arguments.count)
+    let words = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(
+      capacity: arguments.count + 1)
+    for (index, word) in arguments.enumerated() { words[index] = strdup(word) }
+    words[arguments.count] = nil
     var pointer: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? = words
     let status = LLVMFuzzerRunDriver(&count, &pointer) { bytes, count in
       Fuzz.target?.run(UnsafeRawBufferPointer(start: bytes, count: count), in: Fuzz.place)

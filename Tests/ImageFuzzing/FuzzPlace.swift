@@ -24,9 +24,9 @@ package final class FuzzPlace: @unchecked Sendable {
 
   private struct SystemError: Error { let errno: CInt }
 
-  /// Makes the directory, and the good chain with the writer that dumps use.
-  package init() throws {
-    var template = Array("/dev/shm/memdump-fuzz-XXXXXX".utf8CString)
+  /// Makes the directory below `parent`, and the good chain with the writer that dumps use.
+  package init(below parent: String = "/dev/shm") throws {
+    var template = Array("\(parent)/memdump-fuzz-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw SystemError(errno: errno) }
     let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     try SeedChain.write(to: path)

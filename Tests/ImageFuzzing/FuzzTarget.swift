@@ -53,7 +53,9 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
       return Self.smallFiles.enumerated().map { [UInt8($0.offset)] + good($0.element) }
     case .blocks:
       // Raw, zero, and a literal run with a match.
-      return [[2, 0, 0, 0, 0, 16, 0] + Array(repeating: 7, count: 4096), [1, 0, 20, 0, 0x1f, 1, 1, 0]]
+      return [
+        [2, 0, 0, 0, 0, 16, 0] + Array(repeating: 7, count: 4096), [1, 0, 20, 0, 0x1f, 1, 1, 0],
+      ]
     case .chain: return [place.pack(place.good), place.pack(place.goodWithoutRecords)]
     }
   }
@@ -82,7 +84,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
       Wire.field(1, 0x10000) + Wire.field(2, 0) + Wire.field(4, 4)
       + Wire.field(5, UInt64(count) * pagesPerBlock) + Wire.field(6, blocks)
     return [
-      "round-001/pagemap-7.img": Wire.image([0x5456_4319, 0x5608_4025], [Wire.field(1, 1), entry]),
+      "round-001/pagemap-7.img": Wire.image(
+        [0x5456_4319, 0x5608_4025], [Wire.field(1, 1), entry]),
       "round-001/pages-1.img": Array(rest),
       "round-001/inventory.img": Wire.image([0x5831_3116], [Wire.field(1, 3) + Wire.field(2, 1)]),
     ]

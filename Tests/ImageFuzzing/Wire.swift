@@ -36,7 +36,8 @@ package enum Wire {
     field(1, start) + field(2, 0) + field(4, flags) + field(5, pages) + more
   }
 
-  package static func blocks(_ sizes: [UInt64], total: UInt64? = nil, pagesPerBlock: UInt64 = 1) -> [UInt8]
+  package static func blocks(_ sizes: [UInt64], total: UInt64? = nil, pagesPerBlock: UInt64 = 1)
+    -> [UInt8]
   {
     field(
       6,

@@ -1,6 +1,9 @@
 internal import Kernel
 
 /// Reads one image: magic numbers, then framed messages, one at a time.
+///
+/// Takes memory for the longest record and for what is made of it: at most 17 times its length
+/// (`UnpackArena`), however large the file is and whatever it says.
 struct RecordReader: ~Copyable {
   /// The longest record that is read (bytes): an `mm_entry` with 200,000 VMAs, or the block sizes
   /// of 16 GiB in single pages.

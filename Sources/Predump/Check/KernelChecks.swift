@@ -97,7 +97,9 @@ enum KernelChecks {
     if failed.isEmpty {
       return .ok(id, title, "\(results.count) behaviours are as they must be")
     }
-    if let lack = failed.compactMap(\.error).first(where: \.isLack) { return lacking(id, title, lack) }
+    if let lack = failed.compactMap(\.error).first(where: \.isLack) {
+      return lacking(id, title, lack)
+    }
     let list = failed.map { "\($0.name) (\($0.detail))" }.joined(separator: "; ")
     return .unsupported(
       id, title, "wrong in \(failed.count) of \(results.count): \(list)",

@@ -40,7 +40,8 @@ struct FaultInjector {
       .deletingLastPathComponent().deletingLastPathComponent()
       .appendingPathComponent("FaultInjector/inject.c").path
     let compiler = try ChildProgram(
-      "/usr/bin/cc", ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, source])
+      "/usr/bin/cc",
+      ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, source])
     guard compiler.wait() == 0 else { throw NotCompiled() }
   }
 
