@@ -54,7 +54,8 @@
 //
 // detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
 // /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
-// checks itself on SIGUSR1, appends the answer to `log`, and exits after `lifetime` seconds.
+// checks itself on SIGUSR1, appends the answer to `log`, forks a child that does the same on SIGUSR2,
+// and exits after `lifetime` seconds.
 #include "workload.h"
 
 #include <signal.h>
