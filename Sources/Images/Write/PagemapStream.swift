@@ -6,6 +6,9 @@ internal import Kernel
 /// Adjacent segments with the same flags become one entry as long as what is there ends at a block
 /// boundary, because blocks never span entries.
 struct PagemapStream: ~Copyable {
+  /// What a segment's flags may be.
+  private static let permitted: [PagemapFlags] = [.parent, .present, .presentLazily]
+
   /// Whose pages they are.
   let stream: ImageStream
   private let compression: PageCompression
@@ -96,7 +99,7 @@ struct PagemapStream: ~Copyable {
         .misuse, file: pagemap.path, address: segment.start,
         "runs must ascend, and the last one ended at \(hexAddress(end))")
     }
-    guard [.parent, .present, [.present, .lazy]].contains(segment.flags) else {
+    guard Self.permitted.contains(segment.flags) else {
       throw ImageError(
         .misuse, file: pagemap.path, address: segment.start,
         "flags \(segment.flags.rawValue) are neither of the parent nor present and perhaps lazy")

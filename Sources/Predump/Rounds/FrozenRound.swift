@@ -39,6 +39,8 @@ struct FrozenRound: ~Copyable {
     var copy = try prepareCopy()
     if verifies { try openVerifiers(tree.members, images) }
     try lookForFixedBuffers(tree.members, onWarning)
+    // Whatever else runs on this machine, the processes should not wait for it.
+    let preferred = PreferredThread()
     let frozen: FrozenProcess
     do throws(TraceError) {
       frozen = try FrozenProcess(
@@ -48,6 +50,7 @@ struct FrozenRound: ~Copyable {
 
     plan.faults.reach(.afterFreeze)
     // From here on every way out thaws: `frozen` lets go when it is dropped.
+    let requestsInFlight = Self.waitForRequests(tree.members)
     let copyBegan = MonotonicClock.now
     try tree.settle(frozen.descendants, round: plan.index)
     do throws(RoundFailure) {
@@ -59,7 +62,8 @@ struct FrozenRound: ~Copyable {
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
         pages: copy.counters.pages,
         pagesFoundByVerification: verifies ? members.reduce(0) { $0 + $1.pagesFound } : nil,
-        threadCount: frozen.threadCount, processCount: 1 + frozen.descendants.count)
+        threadCount: frozen.threadCount, requestsInFlight: requestsInFlight,
+        processCount: 1 + frozen.descendants.count)
       let finished: RoundWriter
       if copy.hasOverflow {
         // More than the memory for it: the processes wait for the images.
@@ -69,6 +73,7 @@ struct FrozenRound: ~Copyable {
         onThaw(report)
       } else {
         report.frozenNanoseconds = try thaw(frozen)
+        _ = consume preferred
         onThaw(report)
         finished = try FrozenReplay.write(copy, objects, &members, pipeline, writer)
       }
@@ -95,6 +100,22 @@ struct FrozenRound: ~Copyable {
       do throws(ImageError) {
         member.verifier = try FinalVerifier(path: images.directory.path, pid: member.pid)
       } catch { throw PredumpError(error) }
+    }
+  }
+
+  /// How long devices get for requests of io_uring that are under way (ns).
+  private static let requestPatienceNanoseconds: UInt64 = 10_000_000
+
+  /// Gives devices some time to write what they were asked for.
+  ///
+  /// - Returns: requests that are not answered then. They may be done all the same: the answer takes
+  ///   a thread of the process.
+  private static func waitForRequests(_ members: [TreeMember]) -> UInt32 {
+    let deadline = MonotonicClock.now + requestPatienceNanoseconds
+    while true {
+      let count = members.reduce(UInt32(0)) { $0 &+ $1.requestsInFlight }
+      if count == 0 || MonotonicClock.now >= deadline { return count }
+      MonotonicClock.pause(nanoseconds: 500_000)
     }
   }
 

@@ -37,7 +37,7 @@ struct RoundPlan: Sendable {
     )
     let special = record.kind == .vdso || record.kind == .vvar
     return isPrivate && isAnonymous && !isLocked && !isHuge && !special
-      ? [.present, .lazy] : .present
+      ? .presentLazily : .present
   }
 }
 

@@ -118,6 +118,8 @@ public struct FreezeReport: Sendable {
   public var pagesFoundByVerification: UInt64?
   /// Threads stopped.
   public var threadCount: Int
+  /// Requests of io_uring that were under way: what they write after the freeze is in no image.
+  public var requestsInFlight: UInt32
   /// Processes stopped.
   public var processCount: Int
 }

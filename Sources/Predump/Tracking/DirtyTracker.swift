@@ -250,10 +250,9 @@ struct DirtyTracker: ~Copyable {
     if Self.holdsData(region) { try body(region.range, .store) }
   }
 
-  /// Guard pages cannot be read; the kernel's zero page is what a hole reads as, and CRIU leaves it
-  /// out too.
+  // A set that is named: one made of a literal is built anew for every region.
   private static func holdsData(_ region: PageRegion) -> Bool {
-    region.categories.isDisjoint(with: [.guardPage, .zero])
+    region.categories.isDisjoint(with: .dataless)
   }
 
   private func isSuspect(_ range: PageRange) -> Bool {

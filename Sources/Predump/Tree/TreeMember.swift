@@ -81,6 +81,11 @@ final class TreeMember {
     return (mode == .stopped || found.needsStoppedScan, isNews ? prefix + found.warning : nil)
   }
 
+  /// Requests of io_uring that the kernel has not answered.
+  var requestsInFlight: UInt32 {
+    PinnedWriters.requestsInFlight(of: view.process, rings: signs.rings)
+  }
+
   /// What a freeze would find: the tracked pages that were written, and what is taken in every
   /// round.
   func pending(_ vmas: [VMARecord]) throws(PredumpError) -> PendingPages {

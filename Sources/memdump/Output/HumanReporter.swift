@@ -158,6 +158,11 @@ final class HumanReporter: PredumpReporter {
         + (report.processCount > 1
           ? " of \(Units.count(UInt64(report.processCount), "process"))" : "") + ", "
         + "\(Units.duration(report.copyNanoseconds)) to find and copy pages")
+    if report.requestsInFlight > 0, !talk.isQuiet {
+      console.warn(
+        "\(Units.count(UInt64(report.requestsInFlight), "io_uring request")) may have been under way "
+          + "in the freeze: what they wrote after it is in no image")
+    }
   }
 
   private func showProgress(_ report: RoundProgress) {

@@ -123,6 +123,7 @@ struct ThawedBody: Encodable, Sendable {
   let pages: UInt64
   let pagesFoundByVerification: UInt64?
   let threads: Int
+  let requestsInFlight: UInt32
   let processes: Int
 
   init(_ report: FreezeReport) {
@@ -133,6 +134,7 @@ struct ThawedBody: Encodable, Sendable {
     pages = report.pages
     pagesFoundByVerification = report.pagesFoundByVerification
     threads = report.threadCount
+    requestsInFlight = report.requestsInFlight
     processes = report.processCount
   }
 }
