@@ -49,7 +49,7 @@ import Tracee
   @Test(
     "every process of a tree is dumped as it was in one freeze, those that come and go included")
   func comeAndGo() throws {
-    let target = try Workload("tree", ["keep=2", "deep=1", "churn=3", "life_ms=400"])
+    let target = try Workload("tree", ["keep=2", "deep=1", "churn=3", "life_ms=400", "alarm=1"])
     defer { end(target) }
     let directory = try TemporaryDirectory()
     let images = directory.file("images")
