@@ -27,6 +27,9 @@ int clinux_pidfd_getfd(int pidfd, int fd) { return checked(syscall(SYS_pidfd_get
 int clinux_pidfd_send_signal(int pidfd, int signal) {
   return checked(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
 }
+int clinux_tgkill(int pid, int tid, int signal) {
+  return checked(syscall(SYS_tgkill, pid, tid, signal));
+}
 int clinux_pidfd_exited(int pidfd) {
   struct pollfd waiting = {.fd = pidfd, .events = POLLIN};
   int ready = poll(&waiting, 1, 0);

@@ -103,12 +103,12 @@ package struct FrozenProcess: ~Copyable {
     }
   }
 
-  private static func send(
-    _ signal: CInt, to target: borrowing TargetProcess, _ descendants: [HeldThreads.Descendant]
+  private static func kill(
+    _ target: borrowing TargetProcess, _ descendants: [HeldThreads.Descendant]
   ) throws(KernelError) {
-    try target.send(signal: signal)
+    try target.send(signal: SIGKILL)
     for member in descendants {
-      do throws(KernelError) { try member.process.send(signal: signal) } catch {
+      do throws(KernelError) { try member.process.send(signal: SIGKILL) } catch {
         // One that was killed meanwhile needs no signal any more.
         if !member.process.hasExited { throw error }
       }
@@ -157,8 +157,8 @@ package struct FrozenProcess: ~Copyable {
         switch order {
         case .running: break
         // Queued before the threads are let go, so that none of them runs an instruction.
-        case .stopped: try Self.send(SIGSTOP, to: target, held.descendants)
-        case .killed: try Self.send(SIGKILL, to: target, held.descendants)
+        case .stopped: try held.beginStops()
+        case .killed: try Self.kill(target, held.descendants)
         }
       } catch {
         held.letGo()

@@ -1,7 +1,12 @@
+internal import CLinux
+internal import Glibc
 internal import Kernel
+internal import SystemPackage
 
 /// The stopped threads of a process, or of several, owned by the OS thread that traces them.
 struct HeldThreads {
+  private static let stopNanoseconds: UInt64 = 100_000_000
+
   let deadline: UInt64
   let allowedMilliseconds: UInt64
   let faults: FaultPlan
@@ -25,7 +30,12 @@ struct HeldThreads {
   /// Arrays cannot hold values that have one owner: a box that has one.
   private final class Held {
     let thread: TracedThread
-    init(_ thread: consuming TracedThread) { self.thread = thread }
+    let pid: Int32
+
+    init(_ thread: consuming TracedThread, of pid: Int32) {
+      self.thread = thread
+      self.pid = pid
+    }
   }
 
   /// - Parameter except: a thread that is held otherwise; 0 for none.
@@ -139,7 +149,7 @@ struct HeldThreads {
       do throws(TraceError) {
         let thread = try TracedThread(seizing: tid)
         try thread.interrupt()
-        threads[tid] = Held(thread)
+        threads[tid] = Held(thread, of: target.pid)
       } catch {
         if Self.isGone(error, tid, target) { continue }
         return error
@@ -165,6 +175,40 @@ struct HeldThreads {
       }
     }
     if let failure { throw failure }
+  }
+
+  /// Has every process stop as by SIGSTOP, and lets go of one thread of each, which begins that stop.
+  /// The others, when they are let go, go straight into it.
+  ///
+  /// SIGSTOP goes to that thread and not to its process: the kernel takes a thread's own signals first
+  /// (kernel: dequeue_signal). Of the process's it takes the lowest number first, and a signal that has
+  /// a handler would be given its frame on the stack after the memory was dumped.
+  mutating func beginStops() throws(KernelError) {
+    var first: [Int32: Int32] = [:]
+    for (tid, held) in threads { first[held.pid] = min(first[held.pid] ?? tid, tid) }
+    for (pid, tid) in first {
+      do throws(KernelError) {
+        _ = try invoke("tgkill", on: "thread \(tid)") { clinux_tgkill(pid, tid, SIGSTOP) }
+      } catch {
+        // Killed meanwhile.
+        if error.errno != .noSuchProcess { throw error }
+      }
+    }
+    for tid in first.values { threads[tid] = nil }
+    let limit = MonotonicClock.now + Self.stopNanoseconds
+    for (pid, tid) in first {
+      while Self.runs(tid, of: pid), MonotonicClock.now < limit {
+        MonotonicClock.pause(nanoseconds: 20_000)
+      }
+    }
+  }
+
+  private static func runs(_ tid: Int32, of pid: Int32) -> Bool {
+    do throws(KernelError) {
+      let file = try File.open("/proc/\(pid)/task/\(tid)/stat")
+      let stat = try ProcessStat(parsing: try readToEnd(file.descriptor, path: file.path))
+      return !["T", "Z", "X"].contains(stat.state)
+    } catch { return false }
   }
 
   /// Lets all of them run.

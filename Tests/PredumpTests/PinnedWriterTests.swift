@@ -60,10 +60,13 @@ import Tracee
       ])
   }
 
-  @Test("requests that a ring has not answered are counted", arguments: [
-    ("SqHead:\t812\nCqTail:\t812\n", 0), ("SqHead:\t815\nCachedSqHead:\t1\nCqTail:\t812\n", 3),
-    ("SqHead:\t1\nCqTail:\t4294967295\n", 2), ("SqHead:\t5\nCqTail:\t9\n", 0), ("pos:\t0\n", 0),
-  ]) func inFlight(_ fdinfo: String, _ count: UInt32) {
+  @Test(
+    "requests that a ring has not answered are counted",
+    arguments: [
+      ("SqHead:\t812\nCqTail:\t812\n", 0), ("SqHead:\t815\nCachedSqHead:\t1\nCqTail:\t812\n", 3),
+      ("SqHead:\t1\nCqTail:\t4294967295\n", 2), ("SqHead:\t5\nCqTail:\t9\n", 0), ("pos:\t0\n", 0),
+    ]) func inFlight(_ fdinfo: String, _ count: UInt32)
+  {
     #expect(PinnedWriters.requestsInFlight(fdinfo: fdinfo) == count)
   }
 

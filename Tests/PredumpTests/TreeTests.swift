@@ -38,21 +38,6 @@ import Tracee
     return options
   }
 
-  /// The images are sound, and hold what every process of the stopped tree holds, and no other.
-  @discardableResult private func expectEqual(
-    _ images: String, _ pid: Int32, sourceLocation: SourceLocation = #_sourceLocation
-  ) throws -> MemoryComparison {
-    let report = ChainVerifier.verify(images)
-    #expect(report.verdict == .restorable, "\(report.findings)", sourceLocation: sourceLocation)
-    let live = try LiveComparison.run(directory: images, pid: pid)
-    #expect(live.isEqual, "\(live)", sourceLocation: sourceLocation)
-    let alive = try ProcessTree.descendants(of: pid).filter { entry in
-      (try? TargetProcess(pid: entry.pid).liveThread()) as Int32?? ?? nil != nil
-    }
-    #expect(live.processesCompared == UInt64(alive.count) + 1, sourceLocation: sourceLocation)
-    return live
-  }
-
   /// Ends a tree whose processes may be stopped.
   private func end(_ target: Workload) {
     let pid = target.pid
@@ -61,9 +46,10 @@ import Tracee
     for entry in tree { kill(entry.pid, SIGKILL) }
   }
 
-  @Test("every process of a tree is dumped as it was in one freeze, those that come and go included")
+  @Test(
+    "every process of a tree is dumped as it was in one freeze, those that come and go included")
   func comeAndGo() throws {
-    let target = try Workload("tree", ["keep=2", "deep=1", "churn=3", "life_ms=400"])
+    let target = try Workload("tree", ["keep=2", "deep=1", "churn=3", "life_ms=400", "alarm=1"])
     defer { end(target) }
     let directory = try TemporaryDirectory()
     let images = directory.file("images")
@@ -71,7 +57,7 @@ import Tracee
     let log = Log()
     let summary = try Predump.run(options(pid, images)) { event in log.take(event) }
     #expect(summary.rounds.count == 5)
-    let live = try expectEqual(images, pid)
+    let live = try expectEqualTree(images, pid)
     // The target, two children with a child each, and the one whose children come and go.
     #expect(live.processesCompared >= 6)
     let rebuilt = try ScratchRebuild.run(directory: images, comparingWith: nil)
@@ -110,7 +96,7 @@ import Tracee
     for run in 0..<3 {
       let images = directory.file("images-\(run)")
       _ = try Predump.run(options(pid, images)) { _ in }
-      try expectEqual(images, pid)
+      try expectEqualTree(images, pid)
       for entry in try ProcessTree.descendants(of: pid).reversed() { kill(entry.pid, SIGCONT) }
       kill(pid, SIGCONT)
     }
@@ -126,11 +112,12 @@ import Tracee
     var options = options(pid, images)
     options.policy.maxRounds = 1
     _ = try Predump.run(options) { _ in }
-    try expectEqual(images, pid)
+    try expectEqualTree(images, pid)
     let contents = try ChainContents(images)
     let newest = contents.rounds.last?.record
     let top = try #require(newest)
-    let born = try #require(top.members.first { $0.since == 2 }, "one was born since the first round")
+    let born = try #require(
+      top.members.first { $0.since == 2 }, "one was born since the first round")
     #expect(born.vmas.reduce(0) { $0 + $1.pagesStored } > 0)
     #expect(born.vmas.allSatisfy { $0.pagesFromParent == 0 })
   }
@@ -182,9 +169,11 @@ import Tracee
     #expect(kill(try target.processID("child"), 0) == 0)
   }
 
-  @Test("memdump's death leaves nobody of the tree stopped or traced", arguments: [
-    "midFreeze", "afterFreeze", "midFrozenCopy", "beforeThaw", "insideCall", "midRound",
-  ])
+  @Test(
+    "memdump's death leaves nobody of the tree stopped or traced",
+    arguments: [
+      "midFreeze", "afterFreeze", "midFrozenCopy", "beforeThaw", "insideCall", "midRound",
+    ])
   func death(fault: String) throws {
     let target = try Workload("tree", ["keep=3", "deep=1", "churn=2"])
     defer { end(target) }

@@ -125,10 +125,11 @@ static bool detached;
 static uint64_t end_of_life;
 
 void detach(const struct options *options) {
-  // Blocked before any thread exists, so that only next_detached_check takes it.
+  // Blocked before any thread exists, so that only next_detached_signal takes them.
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGUSR2);
   sigprocmask(SIG_BLOCK, &set, NULL);
   pid_t child = fork();
   if (child < 0) die("fork");
@@ -154,16 +155,18 @@ void leave_standard_descriptors(const struct options *options) {
   if (out > 2) close(out);
 }
 
-bool next_detached_check(void) {
+int next_detached_signal(void) {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGUSR2);
   while (monotonic_ns() < end_of_life) {
     struct timespec second = {1, 0};
     // A freeze may end this wait with EINTR; that is no reason to end.
-    if (sigtimedwait(&set, NULL, &second) == SIGUSR1) return true;
+    int signal = sigtimedwait(&set, NULL, &second);
+    if (signal > 0) return signal;
   }
-  return false;
+  return 0;
 }
 
 // MARK: Clocks and numbers

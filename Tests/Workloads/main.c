@@ -49,11 +49,12 @@
 //                                             (states.c). `report` as above.
 // tree        pages=1024 shared=256 keep=2    arena=0x pages=N shared=0x shared_pages=N. Children
 //             deep=0|1 churn=0 life_ms=40     that stay, that come and go, or that are born as fast as
-//             storm=0|1                       can be, and write without a pause (tree.c).
+//             storm=0|1 alarm=0|1             can be, and write without a pause (tree.c).
 //
 // detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
 // /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
-// checks itself on SIGUSR1, appends the answer to `log`, and exits after `lifetime` seconds.
+// checks itself on SIGUSR1, appends the answer to `log`, forks a child that does the same on SIGUSR2,
+// and exits after `lifetime` seconds.
 #include "workload.h"
 
 #include <signal.h>

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,8 @@ struct group {
 
 static struct group arena, drops;
 static uint64_t seed;
+/// Differs between a process and its child, which write different pages.
+static uint64_t salt;
 static uint64_t rate_per_second;  // of all writers together; UINT64_MAX: as fast as possible
 static uint64_t hot_pages, cold_percent, whole_percent, writer_count;
 static atomic_bool paused;
@@ -94,7 +97,7 @@ static uint64_t choose_page(uint64_t thread, uint64_t *random) {
 
 static void *writer(void *argument) {
   uint64_t thread = (uint64_t)(uintptr_t)argument;
-  uint64_t random = seed ^ mix(thread + 1);
+  uint64_t random = seed ^ mix(thread + 1 + salt);
   uint64_t started = monotonic_ns(), done = 0;
   for (;;) {
     uint64_t due = UINT64_MAX;
@@ -140,7 +143,7 @@ static void drop_run(uint64_t first, uint64_t count, uint64_t way) {
 
 static void *dropper(void *unused) {
   (void)unused;
-  uint64_t random = seed ^ mix(0xd309);
+  uint64_t random = seed ^ mix(0xd309 + salt);
   for (;;) {
     park_while_paused();
     for (int i = 0; i < 4; i++) {
@@ -236,6 +239,30 @@ static void obey(const char *command, unsigned threads) {
   }
 }
 
+static unsigned start_writers(void) {
+  unsigned threads = 0;
+  for (uint64_t i = 0; rate_per_second && i < writer_count; i++, threads++)
+    start(writer, (void *)(uintptr_t)i);
+  if (drops.pages) {
+    start(dropper, NULL);
+    threads++;
+  }
+  return threads;
+}
+
+/// A child that goes on with what it inherited, while its parent does the same.
+static void fork_writers(unsigned threads) {
+  // Nobody is in the midst of a page.
+  pause_writers(threads);
+  pid_t child = fork();
+  if (child < 0) die("fork");
+  atomic_store(&paused, false);
+  if (child > 0) return;
+  atomic_store(&parked, 0);
+  salt = (uint64_t)getpid();
+  start_writers();
+}
+
 int run_stamp(const struct options *options) {
   options_allow(options, (const char *const[]){"pages", "rate", "hot", "cold", "whole", "threads",
                                                "seed", "thp", "drop", "drop_pages", "gap",
@@ -261,13 +288,7 @@ int run_stamp(const struct options *options) {
     uint64_t fallback = pages / 8 < 16 ? 16 : pages / 8;
     make_group(&drops, option_number(options, "drop_pages", fallback), options);
   }
-  unsigned threads = 0;
-  for (uint64_t i = 0; rate_per_second && i < writer_count; i++, threads++)
-    start(writer, (void *)(uintptr_t)i);
-  if (drops.pages) {
-    start(dropper, NULL);
-    threads++;
-  }
+  unsigned threads = start_writers();
   if (gap) start(watcher, gap == 2 ? &arena : NULL);
 
   say("ready pid=%d arena=0x%lx pages=%lu table=0x%lx drop_arena=0x%lx drop_pages=%lu "
@@ -276,7 +297,11 @@ int run_stamp(const struct options *options) {
       (uintptr_t)drops.words, drops.pages, (uintptr_t)drops.table, seed);
   if (is_detached()) {
     leave_standard_descriptors(options);
-    while (next_detached_check()) obey("check", threads);
+    for (int signal; (signal = next_detached_signal());)
+      if (signal == SIGUSR1)
+        obey("check", threads);
+      else
+        fork_writers(threads);
     return 0;
   }
   char command[128];

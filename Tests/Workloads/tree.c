@@ -6,6 +6,7 @@
 //
 //   keep=N   children that stay, each with a child of its own if deep=1
 //   churn=N  children that are always there, and live for `life_ms` each, some of them calling execve
+//   alarm=1  every process but the churning ones takes SIGALRM a thousand times a second
 //   storm=1  the churning children are born as fast as the machine can, and end at once
 #include "workload.h"
 
@@ -16,12 +17,26 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static char *arena, *shared;
 static uint64_t arena_pages, shared_pages, life_ms;
-static volatile sig_atomic_t is_ending;
+static bool has_alarm;
+static volatile sig_atomic_t is_ending, alarms;
+
+static void count_alarm(int signal) {
+  (void)signal;
+  alarms = alarms + 1;
+}
+
+static void start_alarm(void) {
+  if (!has_alarm) return;
+  sigaction(SIGALRM, &(struct sigaction){.sa_handler = count_alarm, .sa_flags = SA_RESTART}, NULL);
+  struct itimerval often = {{0, 1000}, {0, 1000}};
+  if (setitimer(ITIMER_REAL, &often, NULL)) die("setitimer");
+}
 
 static void end(int signal) {
   (void)signal;
@@ -66,6 +81,7 @@ static void keep_child(bool deep) {
   pid_t child = start_child();
   if (child != 0) return;
   if (deep) keep_child(false);
+  start_alarm();
   stamp(0);
   _exit(0);
 }
@@ -109,12 +125,13 @@ static void keep_churning(uint64_t count, bool storms) {
 
 int run_tree(const struct options *options) {
   options_allow(options, (const char *const[]){"pages", "shared", "keep", "deep", "churn", "life_ms",
-                                               "storm", NULL});
+                                               "storm", "alarm", NULL});
   arena_pages = option_number(options, "pages", 1024);
   shared_pages = option_number(options, "shared", 256);
   life_ms = option_number(options, "life_ms", 40);
   uint64_t keep = option_number(options, "keep", 2), churn = option_number(options, "churn", 0);
   if (!arena_pages || !shared_pages || !life_ms) return 64;
+  has_alarm = option_number(options, "alarm", 0);
   arena = map_private(arena_pages * PAGE);
   fill(arena, arena_pages * PAGE, 3);
   shared = mmap(NULL, shared_pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -122,6 +139,7 @@ int run_tree(const struct options *options) {
   fill(shared, shared_pages * PAGE, 5);
   for (uint64_t i = 0; i < keep; i++) keep_child(option_number(options, "deep", 0));
   if (churn) keep_churning(churn, option_number(options, "storm", 0));
+  start_alarm();
   say("ready pid=%d arena=0x%lx pages=%lu shared=0x%lx shared_pages=%lu", getpid(),
       (uintptr_t)arena, arena_pages, (uintptr_t)shared, shared_pages);
   char command[128];

@@ -38,8 +38,8 @@ bool next_command(char *line, size_t capacity);
 void wait_for_stdin_to_close(void);
 /// Splits into a background session of its own (see main.c, `detached`).
 void detach(const struct options *options);
-/// In a detached workload: waits for SIGUSR1 (true), or for the lifetime to end (false).
-bool next_detached_check(void);
+/// In a detached workload: waits for SIGUSR1 or SIGUSR2, or for the lifetime to end (0).
+int next_detached_signal(void);
 bool is_detached(void);
 /// Points stdout at `log` and the other standard descriptors at /dev/null: a detached workload
 /// holds no end of a pipe of the test's.

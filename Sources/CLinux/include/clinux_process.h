@@ -11,6 +11,8 @@ int clinux_pidfd_open(int pid, unsigned flags);
 /// A copy of descriptor `fd` of the process behind `pidfd`.
 int clinux_pidfd_getfd(int pidfd, int fd);
 int clinux_pidfd_send_signal(int pidfd, int signal);
+/// Sends `signal` to one thread.
+int clinux_tgkill(int pid, int tid, int signal);
 /// 1 once the process has exited, 0 before.
 int clinux_pidfd_exited(int pidfd);
 /// kcmp(KCMP_VM): 0 if both processes share one address space, above 0 if not.
