@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Glibc
 internal import SystemPackage
 
 /// `ioctl(PAGEMAP_SCAN)` on a process's page tables (Linux 6.7, admin-guide/mm/pagemap.rst).
@@ -12,6 +13,8 @@ package struct PagemapScanner: ~Copyable {
   private let vectorCount: Int
   private let faults: EngineFaultPlan
   private let debt: ScanDebt?
+  /// What the kernel is asked to tell of each page.
+  private let wanted: PageCategories
 
   /// Scans through an open `/proc/PID/pagemap`.
   ///
@@ -24,6 +27,7 @@ package struct PagemapScanner: ~Copyable {
     debt: ScanDebt? = nil
   ) {
     precondition(vectorCount > 0)
+    wanted = Self.categories(knownTo: pagemap)
     self.pagemap = pagemap
     self.vectorCount = vectorCount
     self.faults = faults
@@ -35,6 +39,16 @@ package struct PagemapScanner: ~Copyable {
   }
 
   deinit { vector.deallocate() }
+
+  /// What the kernel knows of: it refuses a call that asks for more (EINVAL). An empty range is asked
+  /// for.
+  private static func categories(knownTo pagemap: borrowing File) -> PageCategories {
+    var argument = clinux_scan()
+    argument.size = UInt64(MemoryLayout<clinux_scan>.size)
+    argument.return_mask = PageCategories.all.rawValue
+    let isRefused = clinux_pagemap_scan(pagemap.descriptor.number, &argument) == -Int(EINVAL)
+    return isRefused ? PageCategories.all.subtracting(.guardPage) : .all
+  }
 
   /// Which pages a scan reports.
   package struct Filter: Sendable {
@@ -146,7 +160,7 @@ package struct PagemapScanner: ~Copyable {
     argument.category_mask = filter.required.union(filter.forbidden).rawValue
     argument.category_inverted = filter.forbidden.rawValue
     argument.category_anyof_mask = filter.anyOf.rawValue
-    argument.return_mask = PageCategories.all.rawValue
+    argument.return_mask = wanted.rawValue
     let number = pagemap.descriptor.number
     let count = try invoke(
       "ioctl(PAGEMAP_SCAN)",

@@ -7,6 +7,9 @@ internal import SystemPackage
 /// pages of the target; this file does neither. Reading a hole populates it: callers do not.
 package struct ProcessMemory: ~Copyable, Sendable {
   private let file: File
+  /// Reads instead where this thread may not: bytes read from an address on, 0 if there are none.
+  /// Some kernels let the tracer alone read what the process itself cannot (`InaccessibleMemory`).
+  package var substitute: (@Sendable (UInt64, UnsafeMutableRawBufferPointer) -> Int)?
 
   /// Reads through an open `/proc/PID/mem`.
   package init(file: consuming File) { self.file = file }
@@ -42,8 +45,14 @@ package struct ProcessMemory: ~Copyable, Sendable {
       if count < 0 {
         let errno = Errno(rawValue: CInt(-count))
         if errno == .interrupted { continue }
-        // EIO: unmapped since, a guard page, beyond a file's end, or secret memory.
-        if errno == .ioError || errno == .badAddress { break }
+        // EIO: unmapped since, a guard page, beyond a file's end, secret memory, or inaccessible
+        // memory where the kernel keeps that to tracers.
+        if errno == .ioError || errno == .badAddress {
+          let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+          guard let count = substitute?(address + UInt64(done), rest), count > 0 else { break }
+          done += count
+          continue
+        }
         throw KernelError(
           call: "pread", subject: "\(file.path) at \(hexAddress(address + UInt64(done)))",
           errno: errno)

@@ -25,9 +25,17 @@ package struct FrozenProcess: ~Copyable {
 
   private static let stopLookNanoseconds: UInt64 = 100_000_000
 
-  private let orders = BlockingQueue<LeaveState>()
+  private let orders = BlockingQueue<Order>()
+  private let reads = BlockingQueue<Int>()
   private let reports = BlockingQueue<Result<Report, TraceError>>()
   private let thread: OSThread
+
+  /// What the tracer thread is asked to do.
+  private enum Order: Sendable {
+    case leave(LeaveState)
+    /// To read at `address` into the memory at `buffer`, whose owner waits for it.
+    case read(address: UInt64, buffer: UInt, byteCount: Int)
+  }
 
   private struct Report: Sendable {
     var began: UInt64
@@ -47,11 +55,14 @@ package struct FrozenProcess: ~Copyable {
     faults: FaultPlan = .none
   ) throws(TraceError) {
     let (pid, startTicks) = (target.pid, target.startTicks)
-    let (orders, reports) = (self.orders, self.reports)
+    let (orders, reads, reports) = (self.orders, self.reads, self.reports)
     let thread: OSThread
     do throws(KernelError) {
       thread = try OSThread(name: "memdump-freeze") {
-        Self.hold(pid, startTicks, timeoutNanoseconds, faults, orders: orders, reports: reports)
+        defer { reads.close() }
+        Self.hold(
+          pid, startTicks, timeoutNanoseconds, faults, orders: orders, reads: reads,
+          reports: reports)
       }
     } catch { throw .kernel(error) }
     switch reports.take() {
@@ -72,11 +83,23 @@ package struct FrozenProcess: ~Copyable {
   // Closing the queue is the order to let everything run.
   deinit { orders.close() }
 
+  /// For `ProcessMemory.substitute`: whole pages, read by the thread that traces the process. To be
+  /// called by one thread at a time; after the thaw it reads nothing.
+  package var tracerReads: @Sendable (UInt64, UnsafeMutableRawBufferPointer) -> Int {
+    let (orders, reads) = (self.orders, self.reads)
+    return { address, buffer in
+      guard let base = buffer.baseAddress else { return 0 }
+      orders.put(
+        .read(address: address, buffer: UInt(bitPattern: base), byteCount: buffer.count))
+      return reads.take() ?? 0
+    }
+  }
+
   /// Ends the freeze.
   ///
   /// - Returns: nanoseconds from the first thread asked to stop to the last one let go.
   package consuming func thaw(leaving state: LeaveState) throws(TraceError) -> UInt64 {
-    orders.put(state)
+    orders.put(.leave(state))
     switch reports.take() {
     case .success(let report)?: return report.ended - began
     case .failure(let error)?: throw error
@@ -92,10 +115,41 @@ package struct FrozenProcess: ~Copyable {
     }
   }
 
+  /// Reads for others until the order to let go comes; if nobody is left to give it, that is it.
+  private static func serveReads(
+    of target: borrowing TargetProcess, _ orders: BlockingQueue<Order>, _ reads: BlockingQueue<Int>
+  ) -> LeaveState {
+    while let order = orders.take() {
+      switch order {
+      case .leave(let state): return state
+      case .read(let address, let buffer, let byteCount):
+        // Valid as long as its owner waits for the answer, which is put last.
+        let bytes = UnsafeMutableRawBufferPointer(
+          start: UnsafeMutableRawPointer(bitPattern: buffer), count: byteCount)
+        reads.put(Self.read(target, address, bytes))
+      }
+    }
+    return .running
+  }
+
+  /// - Returns: bytes read; 0 if the page cannot be read even so.
+  private static func read(
+    _ target: borrowing TargetProcess, _ address: UInt64, _ bytes: UnsafeMutableRawBufferPointer
+  ) -> Int {
+    do throws(KernelError) {
+      let memory = ProcessMemory(file: try target.open("mem"))
+      guard case .pages(let count) = try memory.readPages(at: address, into: bytes) else {
+        return 0
+      }
+      return count * Int(pageBytes)
+    } catch { return 0 }
+  }
+
   /// The tracer thread's life: stop all, report, wait for the order, let all go, report.
   private static func hold(
     _ pid: Int32, _ startTicks: UInt64, _ timeout: UInt64, _ faults: FaultPlan,
-    orders: BlockingQueue<LeaveState>, reports: BlockingQueue<Result<Report, TraceError>>
+    orders: BlockingQueue<Order>, reads: BlockingQueue<Int>,
+    reports: BlockingQueue<Result<Report, TraceError>>
   ) {
     defer { reports.close() }
     do throws(TraceError) {
@@ -112,7 +166,7 @@ package struct FrozenProcess: ~Copyable {
       try held.stopAll(of: target)
       let stopped = Report(began: began, ended: MonotonicClock.now, threadCount: held.count)
       reports.put(.success(stopped))
-      let order = orders.take() ?? .running
+      let order = Self.serveReads(of: target, orders, reads)
       do throws(KernelError) {
         switch order {
         case .running: break

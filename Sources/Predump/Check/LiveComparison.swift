@@ -19,7 +19,7 @@ public enum LiveComparison {
       let process = try find(pid, dumpedAs: record.target)
       let frozen = try FrozenProcess(
         freezing: process, timeoutNanoseconds: freezeTimeoutNanoseconds)
-      var comparer = try MemoryComparer(process)
+      var comparer = try MemoryComparer(process, substitute: frozen.tracerReads)
       try comparer.compareLayout(
         record.vmas.filter { $0.kind != .vsyscall }, without: nil)
       try comparer.comparePages(chain, pid: record.pid, vmas: record.vmas)

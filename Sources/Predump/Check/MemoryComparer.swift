@@ -13,8 +13,13 @@ struct MemoryComparer: ~Copyable {
   private let batch: UnsafeMutableRawBufferPointer
   private let filePage: UnsafeMutableRawBufferPointer
 
-  init(_ process: consuming TargetProcess) throws(KernelError) {
-    let memory = ProcessMemory(file: try process.open("mem"))
+  /// - Parameter substitute: as `ProcessMemory.substitute`.
+  init(
+    _ process: consuming TargetProcess,
+    substitute: (@Sendable (UInt64, UnsafeMutableRawBufferPointer) -> Int)? = nil
+  ) throws(KernelError) {
+    var memory = ProcessMemory(file: try process.open("mem"))
+    memory.substitute = substitute
     let scanner = PagemapScanner(pagemap: try process.open("pagemap"))
     self.memory = memory
     self.scanner = scanner

@@ -43,6 +43,7 @@ struct FrozenRound: ~Copyable {
     plan.faults.reach(.afterFreeze)
     // From here on every way out thaws: `frozen` lets go when it is dropped.
     let copyBegan = MonotonicClock.now
+    view.memory.substitute = frozen.tracerReads
     var space = try view.addressSpace(isFrozen: true)
     tracker.exclude(&space.vmas)
     do throws(RoundFailure) {
@@ -116,6 +117,7 @@ struct FrozenRound: ~Copyable {
     _ tracker: borrowing DirtyTracker, previous: PopulatedSet
   ) throws(RoundFailure) {
     var cursor = PopulatedSet.Cursor(previous)
+    var refused: UInt64?
     for (index, record) in vmas.enumerated() {
       let flags = RoundPlan.presentFlags(of: record)
       do throws(ScanFailure<CopyFailure>) {
@@ -126,11 +128,20 @@ struct FrozenRound: ~Copyable {
           case .store:
             try copy.store(range, vma: index, flags: flags) {
               (address, buffer) throws(KernelError) in
-              try view.memory.readPages(at: address, into: buffer)
+              let result = try view.memory.readPages(at: address, into: buffer)
+              if result == .pages(0), record.protection & 1 == 0 { refused = refused ?? address }
+              return result
             }
           }
         }
       } catch { throw RoundFailure(error) }
+    }
+    // To leave such a page out would be to lose it: it is there, and only access to it is refused.
+    if let refused {
+      throw .other(
+        .unsupportedKernel(
+          "inaccessible memory at \(hexAddress(refused)) cannot be read even by a tracer; boot the "
+            + "kernel with proc_mem.force_override=ptrace"))
     }
     // After an execve the scans found nothing, which would be stored as holes.
     if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }

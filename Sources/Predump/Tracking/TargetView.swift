@@ -5,7 +5,7 @@ internal import SystemPackage
 /// What memdump reads of the target: who it is, its VMAs, its memory.
 struct TargetView: ~Copyable {
   let process: TargetProcess
-  let memory: ProcessMemory
+  var memory: ProcessMemory
   let identity: TargetIdentity
   private var classifier: VMAClassifier
   private var knownFlags: [PageRange: VMAFlags]
