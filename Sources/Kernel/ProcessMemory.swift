@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Synchronization
 internal import SystemPackage
 
 /// `/proc/PID/mem`: another process's memory, whatever its protection.
@@ -7,12 +8,19 @@ internal import SystemPackage
 /// pages of the target; this file does neither. Reading a hole populates it: callers do not.
 package struct ProcessMemory: ~Copyable, Sendable {
   private let file: File
-  /// Reads instead where this thread may not: bytes read from an address on, 0 if there are none.
-  /// Some kernels let the tracer alone read what the process itself cannot (`InaccessibleMemory`).
-  package var substitute: (@Sendable (UInt64, UnsafeMutableRawBufferPointer) -> Int)?
+  private let substitute = Mutex<Substitute?>(nil)
+
+  /// Reads from an address on; returns the bytes of whole pages that it read, 0 if there are none.
+  package typealias Substitute = @Sendable (UInt64, UnsafeMutableRawBufferPointer) -> Int
 
   /// Reads through an open `/proc/PID/mem`.
   package init(file: consuming File) { self.file = file }
+
+  /// Lets somebody else read what this thread may not: some kernels let the tracer alone read what
+  /// the process itself cannot (`InaccessibleMemory`).
+  package func readUnreadable(through substitute: @escaping Substitute) {
+    self.substitute.withLock { $0 = substitute }
+  }
 
   /// What a read found.
   package enum ReadResult: Sendable, Equatable {
@@ -49,6 +57,7 @@ package struct ProcessMemory: ~Copyable, Sendable {
         // memory where the kernel keeps that to tracers.
         if errno == .ioError || errno == .badAddress {
           let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+          let substitute = substitute.withLock { $0 }
           guard let count = substitute?(address + UInt64(done), rest), count > 0 else { break }
           done += count
           continue
@@ -77,4 +86,11 @@ package struct ProcessMemory: ~Copyable, Sendable {
   package func write(_ bytes: UnsafeRawBufferPointer, at address: UInt64) throws(KernelError) {
     try file.write(bytes, at: address)
   }
+}
+
+/// A process's memory that several threads read.
+package final class SharedProcessMemory: Sendable {
+  package let memory: ProcessMemory
+
+  package init(_ memory: consuming ProcessMemory) { self.memory = memory }
 }

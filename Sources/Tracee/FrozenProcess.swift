@@ -83,9 +83,9 @@ package struct FrozenProcess: ~Copyable {
   // Closing the queue is the order to let everything run.
   deinit { orders.close() }
 
-  /// For `ProcessMemory.substitute`: whole pages, read by the thread that traces the process. To be
+  /// For `ProcessMemory.readUnreadable`: whole pages, read by the thread that traces the process. To be
   /// called by one thread at a time; after the thaw it reads nothing.
-  package var tracerReads: @Sendable (UInt64, UnsafeMutableRawBufferPointer) -> Int {
+  package var tracerReads: ProcessMemory.Substitute {
     let (orders, reads) = (self.orders, self.reads)
     return { address, buffer in
       guard let base = buffer.baseAddress else { return 0 }

@@ -43,7 +43,7 @@ struct FrozenRound: ~Copyable {
     plan.faults.reach(.afterFreeze)
     // From here on every way out thaws: `frozen` lets go when it is dropped.
     let copyBegan = MonotonicClock.now
-    view.memory.substitute = frozen.tracerReads
+    view.memory.readUnreadable(through: frozen.tracerReads)
     var space = try view.addressSpace(isFrozen: true)
     tracker.exclude(&space.vmas)
     do throws(RoundFailure) {
