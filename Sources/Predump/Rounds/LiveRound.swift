@@ -52,7 +52,7 @@ struct LiveRound: ~Copyable {
         tracker.assertDebtIsPaid()
         return try outcome(finished, space, copier, reader, view, stop)
       }
-      try register(&space.vmas, &tracker)
+      try register(&space.vmas, &tracker, view)
       let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
         try planAll(&space.vmas, &copier, reader, tracker, previous: previous)
       }
@@ -89,11 +89,13 @@ struct LiveRound: ~Copyable {
       scanStopNanoseconds: stop.nanoseconds)
   }
 
-  private func register(_ vmas: inout [VMARecord], _ tracker: inout DirtyTracker)
-    throws(RoundFailure)
-  {
+  private func register(
+    _ vmas: inout [VMARecord], _ tracker: inout DirtyTracker, _ view: borrowing TargetView
+  ) throws(RoundFailure) {
     let refusals: [DirtyTracker.Refusal]
-    do throws(KernelError) { refusals = try tracker.register(&vmas) } catch { throw .kernel(error) }
+    do throws(KernelError) {
+      refusals = try tracker.register(&vmas) { () throws(KernelError) in try view.process.maps() }
+    } catch { throw .kernel(error) }
     for refusal in refusals where plan.index == 1 {
       onEvent(
         .warning(
@@ -160,7 +162,7 @@ extension LiveRound {
     do throws(PredumpError) { space = try view.addressSpace(isFrozen: true) } catch {
       throw .other(error)
     }
-    try register(&space.vmas, &tracker)
+    try register(&space.vmas, &tracker, view)
     var cursor = PopulatedSet.Cursor(previous)
     for index in space.vmas.indices {
       do throws(ScanFailure<CopyFailure>) {
