@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Boots other kernels in QEMU, and tests memdump there:
 #
-#   scripts/kernels.sh [--seeds N] [KERNEL...]     (default: 6 seeds of the oracle, all kernels)
+#   scripts/kernels.sh [--seeds N] [KERNEL...]     (default: 3 seeds of the oracle, all kernels)
 #
 #   6.1     Debian 12's, which lacks PAGEMAP_SCAN: memdump must say so and leave the process alone
 #   6.12    Debian 13's, told to let only a tracer read inaccessible memory, as newer ones do
@@ -21,7 +21,7 @@ readonly kept=$repository/.build/kernels
 # Seconds from power-on to power-off; two idle cores need a tenth of it.
 readonly time_limit=900
 
-seeds=6 kernels=()
+seeds=3 kernels=()
 while [ $# -gt 0 ]; do
   case $1 in
     --seeds) seeds=${2:-}; shift ;;
