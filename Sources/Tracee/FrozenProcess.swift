@@ -11,7 +11,8 @@ public enum LeaveState: String, Sendable, CaseIterable {
   case killed
 }
 
-/// A process whose threads all stand still. Dropping it lets them run.
+/// A process whose threads all stand still, with its descendants if that was asked for. Dropping it
+/// lets them run.
 ///
 /// The stops belong to an OS thread of their own: if memdump dies, or a thread of the target will
 /// not stop in time, the end of that thread makes the kernel detach, and the process runs.
@@ -20,6 +21,8 @@ package struct FrozenProcess: ~Copyable {
   package let freezingNanoseconds: UInt64
   /// How many threads stand still.
   package let threadCount: Int
+  /// The descendants that stand still, parents before their children.
+  package let descendants: [Descendant]
   /// When the first thread was asked to stop (CLOCK_MONOTONIC, ns).
   package let began: UInt64
 
@@ -30,14 +33,25 @@ package struct FrozenProcess: ~Copyable {
   private let reports = BlockingQueue<Result<Report, TraceError>>()
   private let thread: OSThread
 
+  /// A process that stands still besides the target.
+  package struct Descendant: Sendable, Equatable {
+    /// Its process id.
+    package let pid: Int32
+    /// Its parent's process id.
+    package let parent: Int32
+    /// Clock ticks from boot to its start.
+    package let startTicks: UInt64
+  }
+
   /// What the tracer thread is asked to do.
   private enum Order: Sendable {
     case leave(LeaveState)
-    /// To read at `address` into the memory at `buffer`, whose owner waits for it.
-    case read(address: UInt64, buffer: UInt, byteCount: Int)
+    /// To read of process `pid` at `address` into the memory at `buffer`, whose owner waits for it.
+    case read(pid: Int32, address: UInt64, buffer: UInt, byteCount: Int)
   }
 
   private struct Report: Sendable {
+    var descendants: [Descendant] = []
     var began: UInt64
     var ended: UInt64
     var threadCount: Int
@@ -49,10 +63,12 @@ package struct FrozenProcess: ~Copyable {
   /// if memdump is killed in the microseconds between a thread's stop and the look at its registers,
   /// a call that the kernel does not restart returns EINTR (`TracedThread.hideInterruption`).
   ///
-  /// - Parameter timeoutNanoseconds: after which everything runs on and `.notStopping` is thrown.
+  /// - Parameters:
+  ///   - descendants: whether the processes that descend from `target` are stopped, too.
+  ///   - timeoutNanoseconds: after which everything runs on and `.notStopping` is thrown.
   package init(
-    freezing target: borrowing TargetProcess, timeoutNanoseconds: UInt64,
-    faults: FaultPlan = .none
+    freezing target: borrowing TargetProcess, withDescendants includesDescendants: Bool = false,
+    timeoutNanoseconds: UInt64, faults: FaultPlan = .none
   ) throws(TraceError) {
     let (pid, startTicks) = (target.pid, target.startTicks)
     let (orders, reads, reports) = (self.orders, self.reads, self.reports)
@@ -61,8 +77,8 @@ package struct FrozenProcess: ~Copyable {
       thread = try OSThread(name: "memdump-freeze") {
         defer { reads.close() }
         Self.hold(
-          pid, startTicks, timeoutNanoseconds, faults, orders: orders, reads: reads,
-          reports: reports)
+          pid, startTicks, includesDescendants, timeoutNanoseconds, faults, orders: orders,
+          reads: reads, reports: reports)
       }
     } catch { throw .kernel(error) }
     switch reports.take() {
@@ -70,6 +86,7 @@ package struct FrozenProcess: ~Copyable {
       began = report.began
       freezingNanoseconds = report.ended - report.began
       threadCount = report.threadCount
+      descendants = report.descendants
       self.thread = thread
     case .failure(let error)?:
       thread.join()
@@ -83,14 +100,15 @@ package struct FrozenProcess: ~Copyable {
   // Closing the queue is the order to let everything run.
   deinit { orders.close() }
 
-  /// For `ProcessMemory.readUnreadable`: whole pages, read by the thread that traces the process. To be
-  /// called by one thread at a time; after the thaw it reads nothing.
-  package var tracerReads: ProcessMemory.Substitute {
+  /// For `ProcessMemory.readUnreadable`: whole pages of `pid`, which stands still, read by the thread
+  /// that traces it. To be called by one thread at a time; after the thaw it reads nothing.
+  package func tracerReads(of pid: Int32) -> ProcessMemory.Substitute {
     let (orders, reads) = (self.orders, self.reads)
     return { address, buffer in
       guard let base = buffer.baseAddress else { return 0 }
       orders.put(
-        .read(address: address, buffer: UInt(bitPattern: base), byteCount: buffer.count))
+        .read(
+          pid: pid, address: address, buffer: UInt(bitPattern: base), byteCount: buffer.count))
       return reads.take() ?? 0
     }
   }
@@ -107,6 +125,18 @@ package struct FrozenProcess: ~Copyable {
     }
   }
 
+  private static func send(
+    _ signal: CInt, to target: borrowing TargetProcess, _ descendants: [HeldThreads.Descendant]
+  ) throws(KernelError) {
+    try target.send(signal: signal)
+    for member in descendants {
+      do throws(KernelError) { try member.process.send(signal: signal) } catch {
+        // One that was killed meanwhile needs no signal any more.
+        if !member.process.hasExited { throw error }
+      }
+    }
+  }
+
   /// The threads run into their stop by themselves: a moment later the process shows as stopped.
   private static func waitUntilStopped(_ target: borrowing TargetProcess) {
     let deadline = MonotonicClock.now + stopLookNanoseconds
@@ -116,17 +146,17 @@ package struct FrozenProcess: ~Copyable {
   }
 
   /// Reads for others until the order to let go comes; if nobody is left to give it, that is it.
-  private static func serveReads(
-    of target: borrowing TargetProcess, _ orders: BlockingQueue<Order>, _ reads: BlockingQueue<Int>
-  ) -> LeaveState {
+  private static func serveReads(_ orders: BlockingQueue<Order>, _ reads: BlockingQueue<Int>)
+    -> LeaveState
+  {
     while let order = orders.take() {
       switch order {
       case .leave(let state): return state
-      case .read(let address, let buffer, let byteCount):
+      case .read(let pid, let address, let buffer, let byteCount):
         // Valid as long as its owner waits for the answer, which is put last.
         let bytes = UnsafeMutableRawBufferPointer(
           start: UnsafeMutableRawPointer(bitPattern: buffer), count: byteCount)
-        reads.put(Self.read(target, address, bytes))
+        reads.put(Self.read(pid, address, bytes))
       }
     }
     return .running
@@ -134,10 +164,10 @@ package struct FrozenProcess: ~Copyable {
 
   /// - Returns: bytes read; 0 if the page cannot be read even so.
   private static func read(
-    _ target: borrowing TargetProcess, _ address: UInt64, _ bytes: UnsafeMutableRawBufferPointer
+    _ pid: Int32, _ address: UInt64, _ bytes: UnsafeMutableRawBufferPointer
   ) -> Int {
     do throws(KernelError) {
-      let memory = ProcessMemory(file: try target.open("mem"))
+      let memory = ProcessMemory(file: try TargetProcess(pid: pid).open("mem"))
       guard case .pages(let count) = try memory.readPages(at: address, into: bytes) else {
         return 0
       }
@@ -147,7 +177,8 @@ package struct FrozenProcess: ~Copyable {
 
   /// The tracer thread's life: stop all, report, wait for the order, let all go, report.
   private static func hold(
-    _ pid: Int32, _ startTicks: UInt64, _ timeout: UInt64, _ faults: FaultPlan,
+    _ pid: Int32, _ startTicks: UInt64, _ includesDescendants: Bool, _ timeout: UInt64,
+    _ faults: FaultPlan,
     orders: BlockingQueue<Order>, reads: BlockingQueue<Int>,
     reports: BlockingQueue<Result<Report, TraceError>>
   ) {
@@ -163,16 +194,24 @@ package struct FrozenProcess: ~Copyable {
       let began = MonotonicClock.now
       var held = HeldThreads(
         deadline: began + timeout, allowedMilliseconds: timeout / 1_000_000, faults: faults)
-      try held.stopAll(of: target)
-      let stopped = Report(began: began, ended: MonotonicClock.now, threadCount: held.count)
+      if includesDescendants {
+        try held.stopTree(of: target)
+      } else {
+        try held.stopAll(of: target)
+      }
+      let descendants = held.descendants.map {
+        Descendant(pid: $0.process.pid, parent: $0.parent, startTicks: $0.process.startTicks)
+      }
+      let stopped = Report(
+        descendants: descendants, began: began, ended: MonotonicClock.now, threadCount: held.count)
       reports.put(.success(stopped))
-      let order = Self.serveReads(of: target, orders, reads)
+      let order = Self.serveReads(orders, reads)
       do throws(KernelError) {
         switch order {
         case .running: break
         // Queued before the threads are let go, so that none of them runs an instruction.
-        case .stopped: try target.send(signal: SIGSTOP)
-        case .killed: try target.send(signal: SIGKILL)
+        case .stopped: try Self.send(SIGSTOP, to: target, held.descendants)
+        case .killed: try Self.send(SIGKILL, to: target, held.descendants)
         }
       } catch {
         held.letGo()
@@ -181,7 +220,10 @@ package struct FrozenProcess: ~Copyable {
       let threadCount = held.count
       held.letGo()
       let ended = MonotonicClock.now
-      if order == .stopped { Self.waitUntilStopped(target) }
+      if order == .stopped {
+        Self.waitUntilStopped(target)
+        for member in held.descendants { Self.waitUntilStopped(member.process) }
+      }
       reports.put(.success(Report(began: began, ended: ended, threadCount: threadCount)))
     } catch { reports.put(.failure(error)) }
   }
