@@ -27,10 +27,10 @@ say() { printf 'criu-root: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$repository/scripts/private-apt.sh"
 target=$(realpath -m "${1:-$repository/.build/criu}")
 # Changes with what this script makes: an older directory is then made again.
 readonly recipe=1
-readonly linker=usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2
 
 works() {
   [ "$(cat "$target/recipe" 2>/dev/null)" = "$recipe" ] \
@@ -38,42 +38,21 @@ works() {
     && "$target/bin/crit" --help > /dev/null 2>&1
 }
 
-# The mirror that this machine already uses, never one of our choice.
-mirror() {
-  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
-    | grep -E '/debian/?$' | sort -u | head -n 1
-}
-
 # fetch SUITE [LIBRARY_SUITE]: criu and pycriu from SUITE with every package they run on, unpacked
-# into $work/root. A private apt whose idea of the installed system is empty resolves the
-# dependencies down to libc.
+# into $work/root.
 fetch() {
-  local state=$work/apt keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  local state=$work/apt
   rm -rf "$state" "$work/root"
-  mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$work/root"
-  : > "$state/status"
-  printf "deb [signed-by=$keyring] $uri %s main\n" "$@" > "$state/sources.list"
+  private_apt "$state" "$mirror" "$@" || return 1
   # `apt-get install criu/experimental` would want the newest libraries too, and experimental's do
   # not always fit each other: take CRIU alone from there.
   printf '%s\n' 'Package: criu libcompel1 python3-pycriu' "Pin: release a=$1" 'Pin-Priority: 990' \
     > "$state/preferences"
-  local options=(
-    -qq
-    -o "Dir::Etc::SourceList=$state/sources.list" -o Dir::Etc::SourceParts=/dev/null
-    -o "Dir::Etc::Preferences=$state/preferences" -o Dir::Etc::PreferencesParts=/dev/null
-    -o "Dir::State=$state" -o "Dir::State::status=$state/status" -o "Dir::Cache=$state/cache"
-    -o APT::Sandbox::User=root -o Acquire::Languages=none -o APT::Install-Recommends=false
-  )
-  apt-get "${options[@]}" update || return 1
-  apt-get "${options[@]}" -y --download-only install criu > /dev/null || return 1
+  apt-get "${apt_options[@]}" -y --download-only install criu > /dev/null || return 1
   # Without its dependencies: this machine's Python runs it.
-  (cd "$state/cache/archives" && apt-get "${options[@]}" download python3-pycriu) || return 1
-  local package
-  for package in "$state"/cache/archives/*.deb; do
-    dpkg -x "$package" "$work/root" || return 1
-  done
-  # Suites after the merge of /lib into /usr hold everything below usr.
-  [ -x "$work/root/$linker" ] && [ -x "$work/root/usr/sbin/criu" ]
+  (cd "$state/cache/archives" && apt-get "${apt_options[@]}" download python3-pycriu) || return 1
+  private_unpack "$state" "$work/root" || return 1
+  [ -x "$work/root/$private_linker" ] && [ -x "$work/root/usr/sbin/criu" ]
 }
 
 # crit needs a protobuf newer than most distributions', and lz4 for compressed images.
@@ -107,15 +86,15 @@ main() {
   command -v dpkg > /dev/null && command -v apt-get > /dev/null \
     || fail "needs apt-get and dpkg to fetch Debian's packages"
   [ "$(dpkg --print-architecture)" = amd64 ] || fail "memdump is for x86-64"
-  uri=$(mirror)
-  [ -n "$uri" ] || fail "apt-get indextargets names no Debian mirror; CRIU 4.x comes from one"
+  mirror=$(debian_mirror)
+  [ -n "$mirror" ] || fail "apt-get indextargets names no Debian mirror; CRIU 4.x comes from one"
   # Made beside the target and renamed: an interrupted run leaves no half directory.
   mkdir -p "$(dirname "$target")"
   work=$(mktemp -d "$target.XXXXXX")
   trap 'rm -rf "$work"' EXIT
-  say "fetching CRIU from $uri"
+  say "fetching CRIU from $mirror"
   fetch experimental sid || fetch experimental trixie || fetch sid || fetch trixie \
-    || fail "no suite of $uri gave a CRIU 4.x"
+    || fail "no suite of $mirror gave a CRIU 4.x"
   make_python || fail "could not install protobuf and lz4 for crit with pip"
   write_wrappers
   rm -rf "$work/apt"

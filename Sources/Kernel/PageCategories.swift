@@ -5,7 +5,8 @@ package struct PageCategories: OptionSet, Sendable {
 
   /// The page's VMA is registered for write-protect tracking.
   package static let writeProtectAllowed = PageCategories(rawValue: 1 << 0)
-  /// Written since it was last protected; every page of a VMA that is not registered.
+  /// Written since it was last protected. Of VMAs that are not registered, kernels before 7.3 report
+  /// it for every page, later ones for none: it means something beside `writeProtectAllowed` alone.
   package static let written = PageCategories(rawValue: 1 << 1)
   /// Backed by a file or shared memory, not by anonymous memory.
   package static let file = PageCategories(rawValue: 1 << 2)
@@ -17,10 +18,15 @@ package struct PageCategories: OptionSet, Sendable {
   package static let zero = PageCategories(rawValue: 1 << 5)
   /// Mapped by a huge page-table entry.
   package static let huge = PageCategories(rawValue: 1 << 6)
-  /// A guard page (MADV_GUARD_INSTALL): reading it fails.
+  /// A guard page (MADV_GUARD_INSTALL): reading it fails. Linux 6.15 and newer; those before show it
+  /// as a swapped page.
   package static let guardPage = PageCategories(rawValue: 1 << 8)
 
-  package static let all = PageCategories(rawValue: 0x1ff)
+  /// Every category above. Soft-dirty (1 << 7) is not asked for: nothing here needs it, and it would
+  /// cut runs of pages into pieces.
+  package static let all: PageCategories = [
+    .writeProtectAllowed, .written, .file, .present, .swapped, .zero, .huge, .guardPage,
+  ]
   /// Pages that are populated and hold no data: guard pages cannot be read; the kernel's zero page
   /// is what a hole reads as, and CRIU leaves it out too.
   package static let dataless = PageCategories(rawValue: 1 << 5 | 1 << 8)

@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Glibc
 internal import SystemPackage
 
 /// `ioctl(PAGEMAP_SCAN)` on a process's page tables (Linux 6.7, admin-guide/mm/pagemap.rst).
@@ -12,6 +13,7 @@ package struct PagemapScanner: ~Copyable {
   private let vectorCount: Int
   private let faults: EngineFaultPlan
   private let debt: ScanDebt?
+  private let known: PageCategories
 
   /// Scans through an open `/proc/PID/pagemap`.
   ///
@@ -24,6 +26,7 @@ package struct PagemapScanner: ~Copyable {
     debt: ScanDebt? = nil
   ) {
     precondition(vectorCount > 0)
+    known = Self.categories(knownTo: pagemap)
     self.pagemap = pagemap
     self.vectorCount = vectorCount
     self.faults = faults
@@ -35,6 +38,16 @@ package struct PagemapScanner: ~Copyable {
   }
 
   deinit { vector.deallocate() }
+
+  /// What the kernel knows of: it refuses a call that asks for more (EINVAL). An empty range is asked
+  /// for.
+  private static func categories(knownTo pagemap: borrowing File) -> PageCategories {
+    var argument = clinux_scan()
+    argument.size = UInt64(MemoryLayout<clinux_scan>.size)
+    argument.return_mask = PageCategories.all.rawValue
+    let isRefused = clinux_pagemap_scan(pagemap.descriptor.number, &argument) == -Int(EINVAL)
+    return isRefused ? PageCategories.all.subtracting(.guardPage) : .all
+  }
 
   /// Which pages a scan reports.
   package struct Filter: Sendable {
@@ -158,7 +171,7 @@ package struct PagemapScanner: ~Copyable {
     argument.category_mask = filter.required.union(filter.forbidden).rawValue
     argument.category_inverted = filter.forbidden.rawValue
     argument.category_anyof_mask = filter.anyOf.rawValue
-    argument.return_mask = filter.told.rawValue
+    argument.return_mask = filter.told.intersection(known).rawValue
     let number = pagemap.descriptor.number
     let count = try invoke(
       "ioctl(PAGEMAP_SCAN)",

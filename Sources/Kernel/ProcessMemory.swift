@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Synchronization
 internal import SystemPackage
 
 /// `/proc/PID/mem`: another process's memory, whatever its protection.
@@ -7,9 +8,19 @@ internal import SystemPackage
 /// pages of the target; this file does neither. Reading a hole populates it: callers do not.
 package struct ProcessMemory: ~Copyable, Sendable {
   private let file: File
+  private let substitute = Mutex<Substitute?>(nil)
+
+  /// Reads from an address on; returns the bytes of whole pages that it read, 0 if there are none.
+  package typealias Substitute = @Sendable (UInt64, UnsafeMutableRawBufferPointer) -> Int
 
   /// Reads through an open `/proc/PID/mem`.
   package init(file: consuming File) { self.file = file }
+
+  /// Lets somebody else read what this thread may not: some kernels let the tracer alone read what
+  /// the process itself cannot (`InaccessibleMemory`).
+  package func readUnreadable(through substitute: @escaping Substitute) {
+    self.substitute.withLock { $0 = substitute }
+  }
 
   /// What a read found.
   package enum ReadResult: Sendable, Equatable {
@@ -42,8 +53,15 @@ package struct ProcessMemory: ~Copyable, Sendable {
       if count < 0 {
         let errno = Errno(rawValue: CInt(-count))
         if errno == .interrupted { continue }
-        // EIO: unmapped since, a guard page, beyond a file's end, or secret memory.
-        if errno == .ioError || errno == .badAddress { break }
+        // EIO: unmapped since, a guard page, beyond a file's end, secret memory, or inaccessible
+        // memory where the kernel keeps that to tracers.
+        if errno == .ioError || errno == .badAddress {
+          let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+          let substitute = substitute.withLock { $0 }
+          guard let count = substitute?(address + UInt64(done), rest), count > 0 else { break }
+          done += count
+          continue
+        }
         throw KernelError(
           call: "pread", subject: "\(file.path) at \(hexAddress(address + UInt64(done)))",
           errno: errno)

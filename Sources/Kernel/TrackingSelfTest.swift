@@ -76,9 +76,12 @@ struct SelfTestTracker: ~Copyable {
     return isOrdered ? pages : []
   }
 
-  /// Which pages of `range` are populated and count as written.
+  /// Which pages of `range` are populated and count as written: those too that are not tracked.
   func written(_ range: PageRange, protect: Bool = false) throws(KernelError) -> [Int] {
     let pages = try scan(range, protect: protect)
-    return pages.indices.filter { pages[$0]?.contains(.written) ?? false }
+    return pages.indices.filter { index in
+      guard let categories = pages[index] else { return false }
+      return categories.contains(.written) || !categories.contains(.writeProtectAllowed)
+    }
   }
 }

@@ -19,7 +19,6 @@ enum WriteTrackingBehaviours {
     TrackingSelfTest.Behaviour("a longer vector loses and repeats nothing") {
       () throws(KernelError) in try shortVector(16)
     },
-    TrackingSelfTest.Behaviour("inaccessible memory can be read", inaccessible),
   ]
 
   private static func freshPage() throws(KernelError) -> String? {
@@ -131,22 +130,5 @@ enum WriteTrackingBehaviours {
     if written != dirty { return "written: \(written)" }
     let left = try tracker.written(memory.range)
     return left.isEmpty ? nil : "not protected: \(left)"
-  }
-
-  /// Kernels can be told to refuse it (`proc_mem.force_override`, Linux 6.12).
-  private static func inaccessible() throws(KernelError) -> String? {
-    let memory = try SelfTestMemory(pageCount: pageCount)
-    memory.storeAll(7)
-    try memory.setProtection(memory.range, readable: false, writable: false)
-    let file = ProcessMemory(file: try ThisThread.open("mem"))
-    var bytes = [UInt8](repeating: 0, count: Int(pageBytes))
-    var outcome = Swift.Result<ProcessMemory.ReadResult, KernelError>.success(.pages(0))
-    bytes.withUnsafeMutableBytes { buffer in
-      do throws(KernelError) {
-        outcome = .success(try file.readPages(at: memory.range.start, into: buffer))
-      } catch { outcome = .failure(error) }
-    }
-    let result = try outcome.get()
-    return result == .pages(1) && bytes[0] == 7 ? nil : "\(result), first byte \(bytes[0])"
   }
 }

@@ -28,7 +28,8 @@ package struct FrozenProcess: ~Copyable {
 
   private static let stopLookNanoseconds: UInt64 = 100_000_000
 
-  private let orders = BlockingQueue<LeaveState>()
+  private let orders = BlockingQueue<Order>()
+  private let reads = BlockingQueue<Int>()
   private let reports = BlockingQueue<Result<Report, TraceError>>()
   private let thread: OSThread
 
@@ -40,6 +41,13 @@ package struct FrozenProcess: ~Copyable {
     package let parent: Int32
     /// Clock ticks from boot to its start.
     package let startTicks: UInt64
+  }
+
+  /// What the tracer thread is asked to do.
+  private enum Order: Sendable {
+    case leave(LeaveState)
+    /// To read of process `pid` at `address` into the memory at `buffer`, whose owner waits for it.
+    case read(pid: Int32, address: UInt64, buffer: UInt, byteCount: Int)
   }
 
   private struct Report: Sendable {
@@ -63,13 +71,14 @@ package struct FrozenProcess: ~Copyable {
     timeoutNanoseconds: UInt64, faults: FaultPlan = .none
   ) throws(TraceError) {
     let (pid, startTicks) = (target.pid, target.startTicks)
-    let (orders, reports) = (self.orders, self.reports)
+    let (orders, reads, reports) = (self.orders, self.reads, self.reports)
     let thread: OSThread
     do throws(KernelError) {
       thread = try OSThread(name: "memdump-freeze") {
+        defer { reads.close() }
         Self.hold(
           pid, startTicks, includesDescendants, timeoutNanoseconds, faults, orders: orders,
-          reports: reports)
+          reads: reads, reports: reports)
       }
     } catch { throw .kernel(error) }
     switch reports.take() {
@@ -91,11 +100,24 @@ package struct FrozenProcess: ~Copyable {
   // Closing the queue is the order to let everything run.
   deinit { orders.close() }
 
+  /// For `ProcessMemory.readUnreadable`: whole pages of `pid`, which stands still, read by the thread
+  /// that traces it. To be called by one thread at a time; after the thaw it reads nothing.
+  package func tracerReads(of pid: Int32) -> ProcessMemory.Substitute {
+    let (orders, reads) = (self.orders, self.reads)
+    return { address, buffer in
+      guard let base = buffer.baseAddress else { return 0 }
+      orders.put(
+        .read(
+          pid: pid, address: address, buffer: UInt(bitPattern: base), byteCount: buffer.count))
+      return reads.take() ?? 0
+    }
+  }
+
   /// Ends the freeze.
   ///
   /// - Returns: nanoseconds from the first thread asked to stop to the last one let go.
   package consuming func thaw(leaving state: LeaveState) throws(TraceError) -> UInt64 {
-    orders.put(state)
+    orders.put(.leave(state))
     switch reports.take() {
     case .success(let report)?: return report.ended - began
     case .failure(let error)?: throw error
@@ -123,11 +145,42 @@ package struct FrozenProcess: ~Copyable {
     }
   }
 
+  /// Reads for others until the order to let go comes; if nobody is left to give it, that is it.
+  private static func serveReads(_ orders: BlockingQueue<Order>, _ reads: BlockingQueue<Int>)
+    -> LeaveState
+  {
+    while let order = orders.take() {
+      switch order {
+      case .leave(let state): return state
+      case .read(let pid, let address, let buffer, let byteCount):
+        // Valid as long as its owner waits for the answer, which is put last.
+        let bytes = UnsafeMutableRawBufferPointer(
+          start: UnsafeMutableRawPointer(bitPattern: buffer), count: byteCount)
+        reads.put(Self.read(pid, address, bytes))
+      }
+    }
+    return .running
+  }
+
+  /// - Returns: bytes read; 0 if the page cannot be read even so.
+  private static func read(
+    _ pid: Int32, _ address: UInt64, _ bytes: UnsafeMutableRawBufferPointer
+  ) -> Int {
+    do throws(KernelError) {
+      let memory = ProcessMemory(file: try TargetProcess(pid: pid).open("mem"))
+      guard case .pages(let count) = try memory.readPages(at: address, into: bytes) else {
+        return 0
+      }
+      return count * Int(pageBytes)
+    } catch { return 0 }
+  }
+
   /// The tracer thread's life: stop all, report, wait for the order, let all go, report.
   private static func hold(
     _ pid: Int32, _ startTicks: UInt64, _ includesDescendants: Bool, _ timeout: UInt64,
     _ faults: FaultPlan,
-    orders: BlockingQueue<LeaveState>, reports: BlockingQueue<Result<Report, TraceError>>
+    orders: BlockingQueue<Order>, reads: BlockingQueue<Int>,
+    reports: BlockingQueue<Result<Report, TraceError>>
   ) {
     defer { reports.close() }
     do throws(TraceError) {
@@ -152,7 +205,7 @@ package struct FrozenProcess: ~Copyable {
       let stopped = Report(
         descendants: descendants, began: began, ended: MonotonicClock.now, threadCount: held.count)
       reports.put(.success(stopped))
-      let order = orders.take() ?? .running
+      let order = Self.serveReads(orders, reads)
       do throws(KernelError) {
         switch order {
         case .running: break

@@ -18,7 +18,7 @@ import Testing
   func sparse() throws {
     let workload = try Workload("idle", ["reserve=16384G"])
     let scratch = try TemporaryDirectory()
-    let before = pageTableKilobytes(of: workload.pid)
+    let before = ProcessState.kilobytes("VmPTE", of: workload.pid)
     let outcome = try Memdump.run(
       [
         "predump", "--pid", "\(workload.pid)", "--images-dir", scratch.file("images"), "--no-sync",
@@ -28,16 +28,10 @@ import Testing
     let peak: Int = try #require(summary["peak_resident_bytes"])
     #expect(peak < 64 << 20)
     // Marking what was never touched would take 2 MiB of page tables for each GiB.
-    #expect(pageTableKilobytes(of: workload.pid) - before < 64)
+    #expect(ProcessState.kilobytes("VmPTE", of: workload.pid) - before < 64)
     let check = try Memdump.run(
       ["restore-check", scratch.file("images"), "--pid", "\(workload.pid)", "--rebuild"])
     #expect(check.status == 0, "\(check.err)")
-  }
-
-  private func pageTableKilobytes(of pid: Int32) -> Int {
-    let status = (try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)) ?? ""
-    let line = status.split(separator: "\n").first { $0.hasPrefix("VmPTE:") } ?? ""
-    return line.split(separator: " ").compactMap { Int($0) }.first ?? 0
   }
 
   private func peakBytes(ofDumping pages: Int) throws -> Int {

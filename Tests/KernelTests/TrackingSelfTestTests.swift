@@ -5,7 +5,7 @@ import Testing
   @Test("this machine's kernel tracks writes as a dump needs it")
   func passesHere() {
     let results = TrackingSelfTest.run()
-    #expect(results.count == 14)
+    #expect(results.count == 13)
     for result in results { #expect(result.passed, "\(result)") }
   }
 

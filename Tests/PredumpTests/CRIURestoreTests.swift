@@ -70,7 +70,7 @@ import Tracee
         "pages=2048", "rate=5000", "threads=2", "drop=1", "detached=1", "log=\(log)",
         "lifetime=120",
       ])
-    let pid = try target.processID()
+    let pid = target.pid
     defer {
       for entry in (try? ProcessTree.descendants(of: pid)) ?? [] { kill(entry.pid, SIGKILL) }
       kill(pid, SIGKILL)

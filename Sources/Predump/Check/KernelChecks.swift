@@ -16,6 +16,7 @@ enum KernelChecks {
     findings += features()
     findings.append(pagemapScan())
     findings.append(pidfdGetfd())
+    findings.append(inaccessibleMemory())
     let isReady = findings.allSatisfy { $0.failure == nil }
     findings.append(isReady ? selfTest() : selfTestNotRun(findings))
     return findings
@@ -90,6 +91,14 @@ enum KernelChecks {
     }
   }
 
+  private static func inaccessibleMemory() -> GroundFinding {
+    let (id, title) = ("kernel.inaccessible-memory", "reading inaccessible memory")
+    do throws(KernelError) {
+      let isReadable = try InaccessibleMemory.isReadableByAnyone()
+      return .ok(id, title, isReadable ? "at any time" : "in the freeze, as a tracer")
+    } catch { return refused(id, title, error, remedy: "mount /proc") }
+  }
+
   private static func selfTest() -> GroundFinding {
     let (id, title) = ("kernel.tracking-self-test", "self-test of write tracking")
     let results = TrackingSelfTest.run()
@@ -103,7 +112,7 @@ enum KernelChecks {
     let list = failed.map { "\($0.name) (\($0.detail))" }.joined(separator: "; ")
     return .unsupported(
       id, title, "wrong in \(failed.count) of \(results.count): \(list)",
-      remedy: "use a kernel whose PAGEMAP_SCAN works; Linux 6.18 was tested")
+      remedy: "use a kernel whose PAGEMAP_SCAN works; Linux 6.12, 6.18 and 7.3 were tested")
   }
 
   private static func selfTestNotRun(_ findings: [GroundFinding]) -> GroundFinding {

@@ -44,7 +44,8 @@ public enum LiveComparison {
           "process \(memberPID) (\(member.target.command)) is in the images alone")
         continue
       }
-      var comparer = try MemoryComparer(TargetProcess(pid: memberPID))
+      var comparer = try MemoryComparer(
+        TargetProcess(pid: memberPID), substitute: frozen.tracerReads(of: memberPID))
       try comparer.compareLayout(member.vmas.filter { $0.kind != .vsyscall }, without: nil)
       try comparer.comparePages(chain, pid: member.target.pid, vmas: member.vmas)
       for object in objects where object.member == index {

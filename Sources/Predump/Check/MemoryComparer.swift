@@ -13,8 +13,12 @@ struct MemoryComparer: ~Copyable {
   private let batch: UnsafeMutableRawBufferPointer
   private let filePage: UnsafeMutableRawBufferPointer
 
-  init(_ process: consuming TargetProcess) throws(KernelError) {
+  /// - Parameter substitute: as in `ProcessMemory`.
+  init(_ process: consuming TargetProcess, substitute: ProcessMemory.Substitute? = nil)
+    throws(KernelError)
+  {
     let memory = ProcessMemory(file: try process.open("mem"))
+    if let substitute { memory.readUnreadable(through: substitute) }
     let scanner = PagemapScanner(pagemap: try process.open("pagemap"))
     self.memory = memory
     self.scanner = scanner

@@ -52,15 +52,17 @@ struct FrozenRound: ~Copyable {
         freezing: target.view.process, withDescendants: plan.includesDescendants,
         timeoutNanoseconds: freezeTimeoutNanoseconds, faults: plan.faults)
     } catch { throw PredumpError(error) }
-    let (freezingNanoseconds, threadCount) = (frozen.freezingNanoseconds, frozen.threadCount)
-    let descendants = frozen.descendants
-    let held = HeldProcess(frozen)
-
     plan.faults.reach(.afterFreeze)
-    // From here on every way out thaws: the processes are let go when `held` is dropped.
+    // From here on every way out thaws: the processes are let go when their owner is dropped.
     let requestsInFlight = Self.waitForRequests(tree.members)
     let copyBegan = MonotonicClock.now
-    try tree.settle(descendants, round: plan.index)
+    try tree.settle(frozen.descendants, round: plan.index)
+    for member in tree.members {
+      member.view.memory.readUnreadable(through: frozen.tracerReads(of: member.pid))
+    }
+    let (freezingNanoseconds, threadCount) = (frozen.freezingNanoseconds, frozen.threadCount)
+    let processCount = 1 + frozen.descendants.count
+    let held = HeldProcess(frozen)
     do throws(RoundFailure) {
       var members = try copyMembers(tree.members, &copy)
       plan.faults.reach(.midFrozenCopy)
@@ -71,7 +73,7 @@ struct FrozenRound: ~Copyable {
         pages: copy.counters.pages,
         pagesFoundByVerification: verifies ? members.reduce(0) { $0 + $1.pagesFound } : nil,
         threadCount: threadCount, requestsInFlight: requestsInFlight,
-        processCount: 1 + descendants.count)
+        processCount: processCount)
       let finished: RoundWriter
       if copy.hasOverflow {
         // More than the memory for it: the processes wait for the images.
@@ -195,6 +197,7 @@ struct FrozenRound: ~Copyable {
     throws(RoundFailure)
   {
     var cursor = PopulatedSet.Cursor(member.populated)
+    var refused: UInt64?
     for (index, record) in vmas.enumerated() {
       let flags = RoundPlan.presentFlags(of: record)
       do throws(ScanFailure<CopyFailure>) {
@@ -205,11 +208,20 @@ struct FrozenRound: ~Copyable {
           case .store:
             try copy.store(range, vma: index, flags: flags) {
               (address, buffer) throws(KernelError) in
-              try member.view.memory.readPages(at: address, into: buffer)
+              let result = try member.view.memory.readPages(at: address, into: buffer)
+              if result == .pages(0), record.protection & 1 == 0 { refused = refused ?? address }
+              return result
             }
           }
         }
       } catch { throw RoundFailure(error) }
+    }
+    // To leave such a page out would be to lose it: it is there, and only access to it is refused.
+    if let refused {
+      throw .other(
+        .unsupportedKernel(
+          "inaccessible memory at \(hexAddress(refused)) cannot be read even by a tracer; boot the "
+            + "kernel with proc_mem.force_override=ptrace"))
     }
     // After an execve the scans found nothing, which would be stored as holes.
     if member.view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }

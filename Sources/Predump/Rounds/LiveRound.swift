@@ -144,9 +144,11 @@ struct LiveRound: ~Copyable {
 
   private func register(_ vmas: inout [VMARecord], _ member: TreeMember) throws(RoundFailure) {
     let refusals: [DirtyTracker.Refusal]
-    do throws(KernelError) { refusals = try member.tracker.register(&vmas) } catch {
-      throw .kernel(error)
-    }
+    do throws(KernelError) {
+      refusals = try member.tracker.register(&vmas) { () throws(KernelError) in
+        try member.view.process.maps()
+      }
+    } catch { throw .kernel(error) }
     for refusal in refusals where plan.index == 1 {
       onEvent(
         .warning(

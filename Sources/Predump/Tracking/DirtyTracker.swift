@@ -57,8 +57,11 @@ struct DirtyTracker: ~Copyable {
 
   /// Registers every VMA of treatment `.tracked` that is not registered yet, or no longer.
   ///
+  /// - Parameter maps: tells what is mapped now, which `records` may be too old for.
   /// - Returns: those that cannot be; their treatment in `records` is changed.
-  mutating func register(_ records: inout [VMARecord]) throws(KernelError) -> [Refusal] {
+  mutating func register(
+    _ records: inout [VMARecord], maps: () throws(KernelError) -> [MapsEntry]
+  ) throws(KernelError) -> [Refusal] {
     guard let registration else { return [] }
     if foreign == nil { foreign = try registeredRanges(records) }
     exclude(&records)
@@ -66,14 +69,20 @@ struct DirtyTracker: ~Copyable {
     try releaseOthers(records, registration)
     let runs = try unregisteredRuns(records)
     (suspects, registered) = ([], [])
+    if runs.isEmpty { return [] }
+    let current = try maps()
     for run in runs {
       let span = PageRange(
         start: records[run.lowerBound].range.start, end: records[run.upperBound - 1].range.end)
       // One call for many VMAs, which one refused VMA refuses for all: one by one then.
-      if run.count > 1, startTracking(span, registration) == nil { continue }
+      if run.count > 1, startTracking(MappingEdges.widened(span, current), registration) == nil {
+        continue
+      }
       for index in run {
         let range = records[index].range
-        guard let error = startTracking(range, registration) else { continue }
+        guard let error = startTracking(MappingEdges.widened(range, current), registration) else {
+          continue
+        }
         // ENOMEM: the address space is gone, or (also ENOENT) the VMA went meanwhile; the scan
         // tells. EBUSY: another userfaultfd holds it. Else: a kind that cannot be tracked.
         if error.errno == .noMemory || error.errno == .noSuchFileOrDirectory { continue }
@@ -81,7 +90,19 @@ struct DirtyTracker: ~Copyable {
         refusals.append(Refusal(range: range, error: error))
       }
     }
+    try joinHalves(maps, registration)
     return refusals
+  }
+
+  /// Registers what continues a registered VMA, at once: the shorter a mapping is in two halves, the
+  /// less likely the process finds it so. The next round's scan meets these pages as written.
+  private mutating func joinHalves(
+    _ maps: () throws(KernelError) -> [MapsEntry], _ registration: Registration
+  ) throws(KernelError) {
+    for range in MappingEdges.continuations(of: registered, try maps()) {
+      // What cannot be registered stays as it is.
+      if try !scanner.isRegistered(range.start) { _ = startTracking(range, registration) }
+    }
   }
 
   /// Changes the treatment of VMAs that belong to another userfaultfd.

@@ -27,6 +27,12 @@ struct ProcessState: Equatable {
     return runs && tracer == 0 && !isTracked
   }
 
+  /// A number of /proc/PID/status that is in kB, such as `VmPTE`; 0 if it is not there.
+  static func kilobytes(_ key: String, of pid: Int32) -> Int {
+    let line = lines("/proc/\(pid)/status").first { $0.hasPrefix(key + ":") } ?? ""
+    return line.split(whereSeparator: { " \t".contains($0) }).compactMap { Int($0) }.first ?? 0
+  }
+
   private static func lines(_ path: String) -> [Substring] {
     guard let data = FileManager.default.contents(atPath: path) else { return [] }
     return String(decoding: data, as: UTF8.self).split(separator: "\n")
