@@ -79,5 +79,6 @@ int run_pinned(const struct options *options);
 int run_hostile(const struct options *options);
 int run_parked(const struct options *options);
 int run_state(const struct options *options);
+int run_shared(const struct options *options);
 
 #endif

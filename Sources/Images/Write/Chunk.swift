@@ -161,6 +161,45 @@ package final class Chunk: @unchecked Sendable {
     return filled
   }
 
+  /// Takes pages of the run that was added last from the parent instead, where `isInParent` says so.
+  /// It is asked once for each page of the run, ascending, with the page's address and bytes.
+  ///
+  /// - Returns: pages that it was true for. A few of these stay present if a run falls to pieces and
+  ///   there is no room for so many.
+  package func replaceUnchanged(_ isInParent: (UInt64, UnsafeRawPointer) -> Bool) -> Int {
+    guard let run = segments.popLast(), run.flags.contains(.present), let base = raw.baseAddress
+    else { return 0 }
+    var source = pageCount - Int(run.pageCount)
+    pageCount = source
+    var isOpen = false
+    var unchanged = 0
+    for page in 0..<run.pageCount {
+      let address = run.start + page * pageBytes
+      let bytes = base + source * ImageFormat.page
+      // Room for a present segment behind the parent's is needed in any case.
+      let isReplaced =
+        isInParent(address, bytes) && segments.count + 2 <= Self.segmentCapacity
+      if isReplaced {
+        _ = appendParent(PageRange(start: address, pageCount: 1))
+        unchanged += 1
+      } else {
+        if isOpen {
+          segments[segments.count - 1].pageCount += 1
+        } else {
+          segments.append(Segment(start: address, pageCount: 1, flags: run.flags))
+        }
+        // What is kept moves up, so that present pages lie one behind the other.
+        if pageCount != source {
+          memmove(base + pageCount * ImageFormat.page, bytes, ImageFormat.page)
+        }
+        pageCount += 1
+      }
+      isOpen = !isReplaced
+      source += 1
+    }
+    return unchanged
+  }
+
   /// Cuts the present pages into blocks, digests them, and finds the stored form of each.
   ///
   /// For one thread at a time; allocates nothing. Call it once, after the last append.

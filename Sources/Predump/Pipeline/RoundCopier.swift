@@ -6,24 +6,41 @@ struct RoundCopier {
   private let pipeline: ChunkPipeline
   private let cancellation: Cancellation?
   private var throttle: Throttle
-  private let debt: ScanDebt?
+  private var debt: ScanDebt?
   private var chunk: Chunk?
-  /// What the round holds so far.
+  // What the parent holds of the current stream.
+  private var held: PopulatedSet.Cursor
+  private var digests: PageDigests
+  /// What the round holds of the current stream so far.
   private(set) var populated = PopulatedSet()
   private(set) var counters = CopyCounters()
 
   /// - Parameters:
+  ///   - history: of the stream that comes first.
   ///   - cancellation: nil where stopping half-way would be worse than going on.
   ///   - debt: of the scans whose pages are stored.
   ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
   init(
-    pipeline: ChunkPipeline, cancellation: Cancellation?, debt: ScanDebt?,
-    bytesPerSecondLimit: UInt64 = 0
+    pipeline: ChunkPipeline, history: StreamHistory, cancellation: Cancellation?,
+    debt: ScanDebt?, bytesPerSecondLimit: UInt64 = 0
   ) {
+    held = PopulatedSet.Cursor(history.held)
+    digests = history.digests
     self.pipeline = pipeline
     self.debt = debt
     self.cancellation = cancellation
     throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
+  }
+
+  /// What follows belongs to a shared memory object.
+  mutating func begin(_ id: UInt64, _ history: StreamHistory) {
+    flush()
+    pipeline.beginSharedObject(id)
+    held = PopulatedSet.Cursor(history.held)
+    digests = history.digests
+    populated = PopulatedSet()
+    // Offsets in an object are no addresses of the process's.
+    debt = nil
   }
 
   /// Takes a run from the parent.
@@ -32,19 +49,38 @@ struct RoundCopier {
     populated.append(range)
   }
 
-  /// Stores a run, whose bytes `read` fetches piece by piece.
+  /// Takes a run, that was read and is unchanged, from the parent.
+  mutating func takeCompared(_ range: PageRange) throws(CopyFailure) {
+    if cancellation?.isCancelled ?? false { throw .interrupted }
+    try takeFromParent(range)
+    throttle.spend(range.byteCount, cancellation)
+  }
+
+  /// Stores a run, whose bytes `read` fetches piece by piece. Pages with the very bytes that the
+  /// parent holds, which were written all the same, are taken from it.
   ///
   /// A page that cannot be read (unmapped since the scan, a guard page, beyond a file's end) is
   /// left out, as a hole; the next round meets it as new.
   ///
   /// - Parameter read: as `ProcessMemory.readPages`.
-  /// - Returns: pages stored.
   mutating func store(
     _ range: PageRange, flags: PagemapFlags,
     read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError) -> ProcessMemory.ReadResult
-  ) throws(CopyFailure) -> UInt64 {
+  ) throws(CopyFailure) -> StoredPages {
+    var stored = StoredPages()
+    var cursor = held
+    try cursor.split(range) { (piece, isHeld) throws(CopyFailure) in
+      try store(piece, flags: flags, isHeld: isHeld, &stored, read: read)
+    }
+    held = cursor
+    return stored
+  }
+
+  private mutating func store(
+    _ range: PageRange, flags: PagemapFlags, isHeld: Bool, _ stored: inout StoredPages,
+    read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError) -> ProcessMemory.ReadResult
+  ) throws(CopyFailure) {
     var position = range.start
-    var stored: UInt64 = 0
     while position < range.end {
       let chunk = try currentChunk()
       let wanted = Int((range.end - position) / pageBytes)
@@ -74,13 +110,17 @@ struct RoundCopier {
       }
       let piece = PageRange(start: position, pageCount: UInt64(taken))
       counters.add(pages: UInt64(taken), nanoseconds: MonotonicClock.now - began)
+      let digests = digests
+      let unchanged = UInt64(
+        chunk.replaceUnchanged { address, page in digests.note(address, page) && isHeld })
       populated.append(piece)
       throttle.spend(piece.byteCount, cancellation)
       debt?.pay(piece)
       position = piece.end
-      stored += UInt64(taken)
+      counters.unchanged += unchanged
+      stored.stored += piece.pageCount - unchanged
+      stored.unchanged += unchanged
     }
-    return stored
   }
 
   /// Sends the last, partly filled chunk on its way.
@@ -101,9 +141,19 @@ struct RoundCopier {
   }
 }
 
+/// What became of pages that were to be stored.
+struct StoredPages: Sendable, Equatable {
+  var stored: UInt64 = 0
+  /// Taken from the parent, which holds the very same bytes.
+  var unchanged: UInt64 = 0
+}
+
 /// What was copied and what it cost.
 struct CopyCounters: Sendable, Equatable {
+  /// Pages read.
   var pages: UInt64 = 0
+  /// Of these, pages that the parent held already.
+  var unchanged: UInt64 = 0
   var reads: UInt64 = 0
   var nanoseconds: UInt64 = 0
 

@@ -16,16 +16,12 @@ struct FrozenCopy: ~Copyable {
     var spoolOffset: Int?
   }
 
-  /// A shared memory object, dumped once however many VMAs map it.
-  struct SharedObject: ~Copyable, Sendable {
-    let id: UInt64
-    let file: File
-  }
-
   private(set) var items: [Item] = []
   private(set) var counters = CopyCounters()
   /// Whether some bytes did not fit: they must be written while the process stands still.
   private(set) var hasOverflow = false
+  /// Items before this one belong to another stream: nothing is joined to them.
+  private var streamStart = 0
   private let spool: AnonymousMemory
   private var used = 0
 
@@ -36,9 +32,13 @@ struct FrozenCopy: ~Copyable {
     items.reserveCapacity(64 * 1024)
   }
 
+  /// What follows belongs to another stream.
+  mutating func beginStream() { streamStart = items.count }
+
   /// Notes a run that the parent holds.
   mutating func takeFromParent(_ range: PageRange, vma: Int) {
-    if let last = items.last, last.flags == .parent, last.range.end == range.start, last.vma == vma
+    if let last = items[streamStart...].last, last.flags == .parent,
+      last.range.end == range.start, last.vma == vma
     {
       items[items.count - 1].range.end = range.end
     } else {
@@ -121,8 +121,8 @@ struct FrozenCopy: ~Copyable {
   }
 
   private mutating func append(_ piece: PageRange, vma: Int, flags: PagemapFlags) {
-    if let last = items.last, last.vma == vma, last.flags == flags, last.range.end == piece.start,
-      let offset = last.spoolOffset, offset + Int(last.range.byteCount) == used
+    if let last = items[streamStart...].last, last.vma == vma, last.flags == flags,
+      last.range.end == piece.start, let offset = last.spoolOffset, offset + Int(last.range.byteCount) == used
     {
       items[items.count - 1].range.end = piece.end
     } else {

@@ -13,6 +13,7 @@ struct FrozenRound: ~Copyable {
   let predictedNanoseconds: UInt64
   /// Whether pages that tracking calls unchanged are compared with the chain.
   let verifies: Bool
+  let engineFaults: EngineFaultPlan
 
   /// What is left of the freeze.
   struct Outcome: ~Copyable {
@@ -27,7 +28,7 @@ struct FrozenRound: ~Copyable {
   /// Freezes the process and composes what it held at that instant.
   func run(
     _ view: inout TargetView, _ tracker: borrowing DirtyTracker, _ pipeline: ChunkPipeline,
-    images: borrowing ImagesDirectory, previous: PopulatedSet,
+    images: borrowing ImagesDirectory, _ history: inout ChainHistory, _ comparer: PageComparer,
     onThaw: (FreezeReport) -> Void
   ) throws(PredumpError) -> Outcome {
     // Everything that can be made ready is, before anything stands still.
@@ -46,27 +47,32 @@ struct FrozenRound: ~Copyable {
     var space = try view.addressSpace(isFrozen: true)
     tracker.exclude(&space.vmas)
     do throws(RoundFailure) {
-      try copyPages(space.vmas, &copy, view, tracker, previous: previous)
+      try copyPages(space.vmas, &copy, view, tracker, previous: history.process.held)
       let found = try copy.verify(&verifier, space.vmas, memory: view.memory)
       plan.faults.reach(.midFrozenCopy)
-      let objects = try SharedObjectCopy(space.vmas, view, &copy)
+      let objects = try SharedObjectCopy(
+        space.vmas, view, &copy, &history, comparer, faults: engineFaults)
       var report = FreezeReport(
         frozenNanoseconds: 0, freezingNanoseconds: frozen.freezingNanoseconds,
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
-        pages: copy.counters.pages, pagesFoundByVerification: found,
+        pages: copy.counters.pages, pagesCompared: comparer.takeCounters().pages,
+        pagesFoundByVerification: found,
         threadCount: frozen.threadCount)
-      let replay = FrozenReplay(pid: view.process.pid)
+      let replay = FrozenReplay(history: history.process)
       let finished: RoundWriter
+      var counters = copy.counters
       if copy.hasOverflow {
         // More than the memory for it: the process waits for the images.
-        finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
+        finished = try replay.write(
+          copy, objects, &space.vmas, view, pipeline, writer, unchanged: &counters.unchanged)
         report.pages = space.vmas.reduce(0) { $0 + $1.pagesStored }
         report.frozenNanoseconds = try thaw(frozen)
         onThaw(report)
       } else {
         report.frozenNanoseconds = try thaw(frozen)
         onThaw(report)
-        finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
+        finished = try replay.write(
+          copy, objects, &space.vmas, view, pipeline, writer, unchanged: &counters.unchanged)
       }
       var statistics = RoundStatistics()
       statistics.freezingMicroseconds = report.freezingNanoseconds / 1000
@@ -78,7 +84,7 @@ struct FrozenRound: ~Copyable {
       statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
       return Outcome(
         written: WrittenRound(writer: finished, addressSpace: space, statistics: statistics),
-        counters: copy.counters, report: report)
+        counters: counters, report: report)
     } catch { throw view.explain(error) }
   }
 

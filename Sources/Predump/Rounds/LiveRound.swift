@@ -17,13 +17,16 @@ struct LiveRound: ~Copyable {
   let freezeTimeoutNanoseconds: UInt64
   /// Bytes a second that are read at most; 0 is without limit.
   let bytesPerSecondLimit: UInt64
+  let faults: EngineFaultPlan
   let onEvent: @Sendable (PredumpEvent) -> Void
 
   /// What the next round and the policy need to know.
   struct Outcome: ~Copyable {
     var written: WrittenRound
-    var populated: PopulatedSet
+    var holdings: RoundHoldings
     var counters: CopyCounters
+    /// Pages of shared objects that were compared with what the chain holds.
+    var compared: CopyCounters
     /// How long the process stood still for the scan (ns); 0 in a live scan.
     var scanStopNanoseconds: UInt64
 
@@ -31,32 +34,41 @@ struct LiveRound: ~Copyable {
     consuming func takeWritten() -> WrittenRound { written }
   }
 
-  /// Copies what changed since `previous`, with the pipeline writing behind.
+  /// Copies what changed since the round before, with the pipeline writing behind.
   func run(
     _ view: inout TargetView, _ tracker: inout DirtyTracker, _ pipeline: ChunkPipeline,
-    images: borrowing ImagesDirectory, previous: PopulatedSet
+    images: borrowing ImagesDirectory, _ history: inout ChainHistory, _ comparer: PageComparer
   ) throws(PredumpError) -> Outcome {
     var space = try view.addressSpace(isFrozen: false)
     let writer = try plan.writer(in: images, pid: view.process.pid)
     var copier = RoundCopier(
-      pipeline: pipeline, cancellation: cancellation, debt: tracker.debt,
-      bytesPerSecondLimit: bytesPerSecondLimit)
+      pipeline: pipeline, history: history.process, cancellation: cancellation,
+      debt: tracker.debt, bytesPerSecondLimit: bytesPerSecondLimit)
     var stop = ScanStop()
+    var planned: [Planned] = []
+    let previous = history.process.held
     do throws(RoundFailure) {
       if scansStopped {
-        let planned = try scanStopped(&space, &view, &tracker, previous: previous, &stop)
-        let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-          try copy(planned, &space.vmas, &copier, view)
-        }
-        tracker.assertDebtIsPaid()
-        return outcome(finished, space, copier, stop)
+        planned = try scanStopped(&space, &view, &tracker, previous: previous, &stop)
+      } else {
+        try register(&space.vmas, &tracker)
       }
-      try register(&space.vmas, &tracker)
+      var holdings = RoundHoldings()
       let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-        try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
+        if scansStopped {
+          try copy(planned, &space.vmas, &copier, view)
+        } else {
+          try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
+        }
+        holdings.process = copier.populated
+        holdings.objects = try copyObjects(&space.vmas, &copier, view, &history, comparer)
       }
       tracker.assertDebtIsPaid()
-      return outcome(finished, space, copier, stop)
+      return Outcome(
+        written: WrittenRound(
+          writer: finished, addressSpace: space, statistics: statistics(space, copier, stop)),
+        holdings: holdings, counters: copier.counters, compared: comparer.takeCounters(),
+        scanStopNanoseconds: stop.nanoseconds)
     } catch { throw view.explain(error) }
   }
 
@@ -66,19 +78,16 @@ struct LiveRound: ~Copyable {
     var freezingNanoseconds: UInt64 = 0
   }
 
-  private func outcome(
-    _ writer: consuming RoundWriter, _ space: AddressSpace, _ copier: RoundCopier, _ stop: ScanStop
-  ) -> Outcome {
+  private func statistics(_ space: AddressSpace, _ copier: RoundCopier, _ stop: ScanStop)
+    -> RoundStatistics
+  {
     var statistics = RoundStatistics()
     statistics.freezingMicroseconds = stop.freezingNanoseconds / 1000
     statistics.frozenMicroseconds = stop.nanoseconds / 1000
     statistics.copyMicroseconds = copier.counters.nanoseconds / 1000
     statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
     statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
-    return Outcome(
-      written: WrittenRound(writer: writer, addressSpace: space, statistics: statistics),
-      populated: copier.populated, counters: copier.counters,
-      scanStopNanoseconds: stop.nanoseconds)
+    return statistics
   }
 
   private func register(_ vmas: inout [VMARecord], _ tracker: inout DirtyTracker)
@@ -124,10 +133,11 @@ struct LiveRound: ~Copyable {
       try copier.takeFromParent(range)
       record.pagesFromParent += range.pageCount
     case .store:
-      record.pagesStored += try copier.store(range, flags: RoundPlan.presentFlags(of: record)) {
-        (address, buffer) throws(KernelError) in
-        try view.memory.readPages(at: address, into: buffer)
-      }
+      record.count(
+        try copier.store(range, flags: RoundPlan.presentFlags(of: record)) {
+          (address, buffer) throws(KernelError) in
+          try view.memory.readPages(at: address, into: buffer)
+        })
     }
   }
 }
@@ -186,31 +196,5 @@ extension LiveRound {
     plan.faults.reach(.midRound)
     copier.flush()
     if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
-  }
-}
-
-/// Tells how far a round is, ten times a second at most.
-struct ProgressMeter {
-  private static let intervalNanoseconds: UInt64 = 100_000_000
-
-  private let round: Int
-  private let pagesExpected: UInt64
-  private let onEvent: @Sendable (PredumpEvent) -> Void
-  private var last = MonotonicClock.now
-
-  init(round: Int, pagesExpected: UInt64, _ onEvent: @escaping @Sendable (PredumpEvent) -> Void) {
-    self.round = round
-    self.pagesExpected = pagesExpected
-    self.onEvent = onEvent
-  }
-
-  mutating func report(pagesDone: UInt64) {
-    let now = MonotonicClock.now
-    guard now - last >= Self.intervalNanoseconds else { return }
-    last = now
-    onEvent(
-      .progress(
-        RoundProgress(
-          round: round, pagesDone: pagesDone, pagesExpected: max(pagesExpected, pagesDone))))
   }
 }

@@ -15,7 +15,8 @@ struct PredumpSession: ~Copyable {
   private var images: ImagesDirectory
 
   private let began = MonotonicClock.now
-  private var populated = PopulatedSet()
+  private var history: ChainHistory
+  private let comparer: PageComparer
   private var estimate = FreezeEstimate()
   private var pendingHistory: [UInt64] = []
   private var reports: [RoundReport] = []
@@ -51,10 +52,15 @@ struct PredumpSession: ~Copyable {
     }
     let view = try TargetView(process, faults: options.tuning.faults)
     let pipeline: ChunkPipeline
+    let history: ChainHistory
+    let comparer: PageComparer
     let resident: UInt64
     let vmaCount: Int
     do throws(KernelError) {
       pipeline = try ChunkPipeline(compression: options.compression, encoders: options.encoders)
+      history = try ChainHistory(faults: options.tuning.faults)
+      // As many as compress: in a freeze these have nothing to do.
+      comparer = try PageComparer(processors: options.encoders)
       resident = try view.process.status().residentBytes
       vmaCount = try view.process.maps().count
     } catch { throw view.explain(error) }
@@ -79,6 +85,8 @@ struct PredumpSession: ~Copyable {
     self.view = view
     tracker = attached.take()
     self.pipeline = pipeline
+    self.history = history
+    self.comparer = comparer
     self.images = images
     residentPages = resident / pageBytes
   }
@@ -135,10 +143,13 @@ struct PredumpSession: ~Copyable {
       plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
       scansStopped: try needsStoppedScan(),
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
-      bytesPerSecondLimit: options.bytesPerSecondLimit, onEvent: onEvent)
+      bytesPerSecondLimit: options.bytesPerSecondLimit, faults: options.tuning.faults,
+      onEvent: onEvent)
     let outcome = try round.run(
-      &view, &tracker, pipeline, images: images, previous: populated)
-    populated = outcome.populated
+      &view, &tracker, pipeline, images: images, &history, comparer)
+    history.finish(outcome.holdings)
+    estimate.observeComparison(
+      bytes: outcome.compared.bytes, nanoseconds: outcome.compared.nanoseconds)
     let vmas = outcome.written.addressSpace.vmas
     let counters = outcome.counters
     let scanStop = outcome.scanStopNanoseconds
@@ -152,7 +163,8 @@ struct PredumpSession: ~Copyable {
     let pending = try countPending(vmas)
     pendingHistory.append(pending.pageCount)
     let freeze = estimate.nanoseconds(
-      pages: pending.pageCount, reads: pending.runCount, threads: try threadCount())
+      pages: pending.pageCount, reads: pending.runCount, threads: try threadCount(),
+      comparedPages: pending.comparedPageCount)
     let now = MonotonicClock.now
     let verdict = options.policy.verdict(
       for: ConvergencePolicy.Sample(
@@ -160,7 +172,8 @@ struct PredumpSession: ~Copyable {
         estimatedFreezeNanoseconds: freeze, elapsedNanoseconds: now - began))
     let wall = now - plan.began
     let report = RoundReport(
-      index: plan.index, name: plan.name, kind: .live, totals: totals, bytesIn: counters.bytes,
+      index: plan.index, name: plan.name, kind: .live, totals: totals,
+      unchangedPages: counters.unchanged, bytesIn: totals.pagesStored * pageBytes,
       wallNanoseconds: wall, copyNanoseconds: counters.nanoseconds,
       scanStopNanoseconds: scanStop, pendingPages: pending.pageCount,
       dirtyPagesPerSecond: Double(pending.pageCount) / (Double(wall) / 1e9),
@@ -182,16 +195,18 @@ struct PredumpSession: ~Copyable {
       plan: plan, leave: options.leave,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
-      predictedNanoseconds: predicted, verifies: options.verifiesFinal)
+      predictedNanoseconds: predicted, verifies: options.verifiesFinal,
+      engineFaults: options.tuning.faults)
     let outcome = try round.run(
-      &view, tracker, pipeline, images: images, previous: populated,
+      &view, tracker, pipeline, images: images, &history, comparer,
       onThaw: { report in onEvent(.thawed(report)) })
     let freeze = outcome.report
     let counters = outcome.counters
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
     try images.add(plan.name)
     let report = RoundReport(
-      index: plan.index, name: plan.name, kind: .frozen, totals: totals, bytesIn: counters.bytes,
+      index: plan.index, name: plan.name, kind: .frozen, totals: totals,
+      unchangedPages: counters.unchanged, bytesIn: totals.pagesStored * pageBytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
       scanStopNanoseconds: 0, pendingPages: 0, dirtyPagesPerSecond: 0,
       estimatedFreezeNanoseconds: 0, verdict: nil)
@@ -240,9 +255,16 @@ struct PredumpSession: ~Copyable {
       throw view.explain(error)
     }
     estimate.observeScan(nanoseconds: MonotonicClock.now - began)
-    for vma in vmas where vma.treatment != .tracked && vma.pagesStored > 0 {
+    for vma in vmas where vma.treatment != .tracked && vma.pagesStored + vma.pagesFromParent > 0 {
+      // Of a shared object, what this round found changed: as much may change until the freeze.
       pending.pageCount += vma.pagesStored
       pending.runCount += 1
+      if vma.treatment == .comparedInFreeze {
+        pending.comparedPageCount += vma.pagesStored + vma.pagesFromParent
+      } else {
+        // Read again in any case, also what was the same.
+        pending.pageCount += vma.pagesFromParent
+      }
     }
     return pending
   }
