@@ -73,7 +73,10 @@ import Testing
     let events = try predump("--json", "--scan", mode, "--leave", "stopped").events()
     let rounds = events.filter { $0.name == "round" && $0["kind"] == "live" }
     #expect(!rounds.isEmpty)
-    for round in rounds { #expect((round["scan_stop_ns"] != nil) == (mode == "stopped")) }
+    for round in rounds {
+      let stop: Int? = round["scan_stop_ns"]
+      #expect((stop != nil) == (mode == "stopped"))
+    }
     #expect(try Memdump.run(["restore-check", "--pid", "\(workload.pid)", images]).status == 0)
   }
 

@@ -68,7 +68,7 @@ static bool write_remotely(void *start, const void *bytes, size_t count) {
 }
 
 static bool read_remote(char *page, uint64_t version) {
-  char block[PAGE];
+  static _Alignas(PAGE) char block[PAGE];  // O_DIRECT wants it so
   return pread(file, block, PAGE, (off_t)(version * PAGE)) == (ssize_t)PAGE &&
          write_remotely(page, block, PAGE);
 }
