@@ -69,6 +69,8 @@ import Tracee
       target.program.send("go")
       _ = target.program.readLine()
     }
+    // Its slow writes hold on to their page for longer than a round takes.
+    if how == "remote" { #expect(found > 0, "tracking alone had seen all: a weak test") }
     print("\(how): the verification found \(found) pages")
   }
 

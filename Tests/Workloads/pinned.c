@@ -12,12 +12,14 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -67,10 +69,42 @@ static bool write_remotely(void *start, const void *bytes, size_t count) {
   return process_vm_writev(getppid(), &local, 1, &remote, 1, 0) == (ssize_t)count;
 }
 
+static int remote_uffd;
+static char *remote_block;
+
+/// Gives the writer its block after a while, which it waits for with the page of the parent pinned.
+static void *serve_block(void *block) {
+  struct uffd_msg message;
+  while (read(remote_uffd, &message, sizeof message) == sizeof message) {
+    sleep_ns(30000000);
+    struct uffdio_copy copy = {.dst = (uintptr_t)remote_block, .src = (uintptr_t)block, .len = PAGE};
+    if (ioctl(remote_uffd, UFFDIO_COPY, &copy)) die("UFFDIO_COPY");
+  }
+  return NULL;
+}
+
+static _Alignas(PAGE) char block[PAGE];  // O_DIRECT wants it so
+
 static bool read_remote(char *page, uint64_t version) {
-  static _Alignas(PAGE) char block[PAGE];  // O_DIRECT wants it so
-  return pread(file, block, PAGE, (off_t)(version * PAGE)) == (ssize_t)PAGE &&
-         write_remotely(page, block, PAGE);
+  // One write in 64 is slow.
+  static uint64_t count;
+  if (pread(file, block, PAGE, (off_t)(version * PAGE)) != (ssize_t)PAGE) return false;
+  if (++count % 64) return write_remotely(page, block, PAGE);
+  madvise(remote_block, PAGE, MADV_DONTNEED);
+  return write_remotely(page, remote_block, PAGE);
+}
+
+static void set_up_remote(void) {
+  remote_uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+  struct uffdio_api api = {.api = UFFD_API};
+  remote_block = map_private(PAGE);
+  struct uffdio_register range = {
+      .range = {(uintptr_t)remote_block, PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+  pthread_t thread;
+  if (remote_uffd < 0 || ioctl(remote_uffd, UFFDIO_API, &api) ||
+      ioctl(remote_uffd, UFFDIO_REGISTER, &range) ||
+      pthread_create(&thread, NULL, serve_block, block))
+    die("a userfaultfd");
 }
 
 static struct {
@@ -218,6 +252,7 @@ int run_pinned(const struct options *options) {
     if (child < 0) die("fork");
     if (child == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
+      set_up_remote();
       reader(NULL);
     }
   } else {

@@ -2,7 +2,7 @@ internal import CLZ4
 internal import Glibc
 package import Kernel
 
-/// A batch of consecutive segments and the bytes of its present pages, on its way from the reader
+/// A batch of consecutive segments and the bytes of its present pages, on its way from the engine
 /// to the writer. Buffers are allocated once; `reset()` makes it empty again.
 ///
 /// ```
@@ -48,6 +48,8 @@ package final class Chunk: @unchecked Sendable {
   private(set) var blockCount = 0
 
   private var pageCount = 0
+  /// The runs as they were planned, while `load` makes `segments` anew.
+  private var planned: [Segment] = []
   /// By number of pages.
   private var zeroDigests: [UInt64?]
   private var refused = false
@@ -70,6 +72,7 @@ package final class Chunk: @unchecked Sendable {
     blockTable = .allocate(capacity: pageCapacity)
     zeroDigests = Array(repeating: nil, count: blockPages + 1)
     segments.reserveCapacity(Self.segmentCapacity)
+    planned.reserveCapacity(Self.segmentCapacity)
   }
 
   deinit {
@@ -144,13 +147,8 @@ package final class Chunk: @unchecked Sendable {
     start: UInt64, pageLimit: Int, flags: PagemapFlags,
     read: (UnsafeMutableRawBufferPointer) throws(KernelError) -> Int
   ) throws(KernelError) -> Int {
-    if pageLimit <= 0 { return 0 }
-    var pages = min(pageLimit, freePages)
-    if pages < pageLimit { pages -= pages % blockPages }
-    if pages == 0 || segments.count == Self.segmentCapacity {
-      refused = true
-      return 0
-    }
+    let pages = room(for: pageLimit)
+    if pages == 0 { return 0 }
     let offset = pageCount * ImageFormat.page
     let room = raw[offset..<(offset + pages * ImageFormat.page)]
     let filled = try read(UnsafeMutableRawBufferPointer(rebasing: room))
@@ -161,43 +159,120 @@ package final class Chunk: @unchecked Sendable {
     return filled
   }
 
-  /// Takes pages of the run that was added last from the parent instead, where `isInParent` says so.
-  /// It is asked once for each page of the run, ascending, with the page's address and bytes.
+  /// Adds up to `pageLimit` present pages from `start` on, to be read by `load`.
   ///
-  /// - Returns: pages that it was true for. A few of these stay present if a run falls to pieces and
-  ///   there is no room for so many.
-  package func replaceUnchanged(_ isInParent: (UInt64, UnsafeRawPointer) -> Bool) -> Int {
-    guard let run = segments.popLast(), run.flags.contains(.present), let base = raw.baseAddress
-    else { return 0 }
-    var source = pageCount - Int(run.pageCount)
-    pageCount = source
-    var isOpen = false
-    var unchanged = 0
-    for page in 0..<run.pageCount {
-      let address = run.start + page * pageBytes
-      let bytes = base + source * ImageFormat.page
-      // Room for a present segment behind the parent's is needed in any case.
-      let isReplaced =
-        isInParent(address, bytes) && segments.count + 2 <= Self.segmentCapacity
-      if isReplaced {
-        _ = appendParent(PageRange(start: address, pageCount: 1))
-        unchanged += 1
-      } else {
+  /// - Returns: pages taken; 0 if there is no room.
+  package func appendPlanned(start: UInt64, pageLimit: Int, flags: PagemapFlags) -> Int {
+    let pages = room(for: pageLimit)
+    if pages == 0 { return 0 }
+    segments.append(Segment(start: start, pageCount: UInt64(pages), flags: flags))
+    pageCount += pages
+    return pages
+  }
+
+  /// Reads all present pages, which must be planned ones, and leaves out those that cannot be read.
+  ///
+  /// - Parameters:
+  ///   - missing: told of the pages that are left out, ascending.
+  ///   - read: fills whole pages from the buffer's start, as `ProcessMemory.readPages`.
+  /// - Throws: what `read` throws; the chunk is good for `reset` alone then.
+  package func load(
+    missing: (PageRange) -> Void,
+    read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError) -> ProcessMemory.ReadResult
+  ) throws(KernelError) {
+    swap(&planned, &segments)
+    segments.removeAll(keepingCapacity: true)
+    pageCount = 0
+    for segment in planned {
+      guard segment.flags.contains(.present) else {
+        segments.append(segment)
+        continue
+      }
+      var position = segment.start
+      var left = Int(segment.pageCount)
+      while left > 0 {
+        let offset = pageCount * ImageFormat.page
+        let room = raw[offset..<(offset + left * ImageFormat.page)]
+        var taken = 0
+        var skipped = left
+        if case .pages(let count) = try read(
+          position, UnsafeMutableRawBufferPointer(rebasing: room))
+        {
+          taken = count
+          skipped = count < left ? 1 : 0
+        }
+        if taken > 0 {
+          segments.append(
+            Segment(start: position, pageCount: UInt64(taken), flags: segment.flags))
+        }
+        pageCount += taken
+        position += UInt64(taken) * pageBytes
+        if skipped > 0 { missing(PageRange(start: position, pageCount: UInt64(skipped))) }
+        position += UInt64(skipped) * pageBytes
+        left -= taken + skipped
+      }
+    }
+  }
+
+  /// Takes present pages, whose bytes are in the chunk, from the parent instead where `isInParent` says
+  /// so. It is asked once for each present page, ascending, with the page's address and bytes.
+  ///
+  /// - Parameter unchanged: told of the pages that are taken from the parent. A few stay present if
+  ///   the runs fall to more pieces than there is room for.
+  package func replaceUnchanged(
+    _ isInParent: (UInt64, UnsafeRawPointer) -> Bool, unchanged: (UInt64) -> Void
+  ) {
+    guard let base = raw.baseAddress else { return }
+    swap(&planned, &segments)
+    segments.removeAll(keepingCapacity: true)
+    pageCount = 0
+    var source = 0
+    for (index, segment) in planned.enumerated() {
+      guard segment.flags.contains(.present) else {
+        _ = appendParent(PageRange(start: segment.start, pageCount: segment.pageCount))
+        continue
+      }
+      // A parent's segment, a present one behind it, and what is still to come.
+      let room = Self.segmentCapacity - 2 - (planned.count - index - 1)
+      var isOpen = false
+      for page in 0..<segment.pageCount {
+        let address = segment.start + page * pageBytes
+        let bytes = base + source * ImageFormat.page
+        source += 1
+        if isInParent(address, bytes), segments.count <= room {
+          _ = appendParent(PageRange(start: address, pageCount: 1))
+          unchanged(address)
+          isOpen = false
+          continue
+        }
         if isOpen {
           segments[segments.count - 1].pageCount += 1
         } else {
-          segments.append(Segment(start: address, pageCount: 1, flags: run.flags))
+          segments.append(Segment(start: address, pageCount: 1, flags: segment.flags))
+          isOpen = true
         }
         // What is kept moves up, so that present pages lie one behind the other.
-        if pageCount != source {
+        if pageCount != source - 1 {
           memmove(base + pageCount * ImageFormat.page, bytes, ImageFormat.page)
         }
         pageCount += 1
       }
-      isOpen = !isReplaced
-      source += 1
     }
-    return unchanged
+  }
+
+  /// The first address of the first run; nil if there is none.
+  package var start: UInt64? { segments.first?.start }
+
+  /// How many of so many pages fit: all, or whole blocks.
+  private func room(for pageLimit: Int) -> Int {
+    if pageLimit <= 0 { return 0 }
+    var pages = min(pageLimit, freePages)
+    if pages < pageLimit { pages -= pages % blockPages }
+    if pages == 0 || segments.count == Self.segmentCapacity {
+      refused = true
+      return 0
+    }
+    return pages
   }
 
   /// Cuts the present pages into blocks, digests them, and finds the stored form of each.

@@ -1,43 +1,39 @@
 internal import Images
 internal import Kernel
 
-/// Fills chunks with what a round holds, and counts.
+/// Fills chunks with what a round holds, or with what is to be read for it, and counts.
 struct RoundCopier {
   private let pipeline: ChunkPipeline
+  /// Of the current stream.
+  private var reader: RoundReader
   private let cancellation: Cancellation?
   private var throttle: Throttle
   private var debt: ScanDebt?
   private var chunk: Chunk?
-  // What the parent holds of the current stream.
-  private var held: PopulatedSet.Cursor
-  private var digests: PageDigests
-  /// What the round holds of the current stream so far.
+  /// What the round holds of the current stream so far, and what is planned.
   private(set) var populated = PopulatedSet()
-  private(set) var counters = CopyCounters()
 
   /// - Parameters:
-  ///   - history: of the stream that comes first.
+  ///   - reader: of the stream that comes first.
   ///   - cancellation: nil where stopping half-way would be worse than going on.
   ///   - debt: of the scans whose pages are stored.
   ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
   init(
-    pipeline: ChunkPipeline, history: StreamHistory, cancellation: Cancellation?,
+    pipeline: ChunkPipeline, reader: RoundReader, cancellation: Cancellation?,
     debt: ScanDebt?, bytesPerSecondLimit: UInt64 = 0
   ) {
-    held = PopulatedSet.Cursor(history.held)
-    digests = history.digests
     self.pipeline = pipeline
+    self.reader = reader
     self.debt = debt
     self.cancellation = cancellation
     throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
   }
 
-  /// What follows belongs to a shared memory object.
-  mutating func begin(_ id: UInt64, _ history: StreamHistory) {
+  /// What follows belongs to the shared memory object `id`.
+  mutating func begin(_ id: UInt64, _ reader: RoundReader) {
     flush()
     pipeline.beginSharedObject(id)
-    held = PopulatedSet.Cursor(history.held)
-    digests = history.digests
+    self.reader = reader
     populated = PopulatedSet()
     // Offsets in an object are no addresses of the process's.
     debt = nil
@@ -56,36 +52,41 @@ struct RoundCopier {
     throttle.spend(range.byteCount, cancellation)
   }
 
-  /// Stores a run, whose bytes `read` fetches piece by piece. Pages with the very bytes that the
-  /// parent holds, which were written all the same, are taken from it.
+  /// Stores a run, which the pipeline reads. What it cannot read its reader tells.
+  mutating func plan(_ range: PageRange, flags: PagemapFlags) throws(CopyFailure) {
+    var position = range.start
+    while position < range.end {
+      let taken = try currentChunk().appendPlanned(
+        start: position, pageLimit: Int((range.end - position) / pageBytes), flags: flags)
+      if taken == 0 {
+        flush()
+        continue
+      }
+      let piece = PageRange(start: position, pageCount: UInt64(taken))
+      populated.append(piece)
+      throttle.spend(piece.byteCount, cancellation)
+      debt?.pay(piece)
+      position = piece.end
+    }
+  }
+
+  /// Stores a run, whose bytes `read` fetches piece by piece.
   ///
   /// A page that cannot be read (unmapped since the scan, a guard page, beyond a file's end) is
   /// left out, as a hole; the next round meets it as new.
   ///
   /// - Parameter read: as `ProcessMemory.readPages`.
+  /// - Returns: pages stored.
   mutating func store(
     _ range: PageRange, flags: PagemapFlags,
     read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError) -> ProcessMemory.ReadResult
-  ) throws(CopyFailure) -> StoredPages {
-    var stored = StoredPages()
-    var cursor = held
-    try cursor.split(range) { (piece, isHeld) throws(CopyFailure) in
-      try store(piece, flags: flags, isHeld: isHeld, &stored, read: read)
-    }
-    held = cursor
-    return stored
-  }
-
-  private mutating func store(
-    _ range: PageRange, flags: PagemapFlags, isHeld: Bool, _ stored: inout StoredPages,
-    read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError) -> ProcessMemory.ReadResult
-  ) throws(CopyFailure) {
+  ) throws(CopyFailure) -> UInt64 {
     var position = range.start
+    var stored: UInt64 = 0
     while position < range.end {
       let chunk = try currentChunk()
       let wanted = Int((range.end - position) / pageBytes)
       var isGone = false
-      let began = MonotonicClock.now
       let taken: Int
       do throws(KernelError) {
         taken = try chunk.appendPresent(start: position, pageLimit: wanted, flags: flags) {
@@ -103,29 +104,21 @@ struct RoundCopier {
         if chunk.isFull {
           flush()
         } else {
-          debt?.pay(PageRange(start: position, pageCount: 1))
           position += pageBytes
         }
         continue
       }
       let piece = PageRange(start: position, pageCount: UInt64(taken))
-      counters.add(pages: UInt64(taken), nanoseconds: MonotonicClock.now - began)
-      let digests = digests
-      let unchanged = UInt64(
-        chunk.replaceUnchanged { address, page in digests.note(address, page) && isHeld })
       populated.append(piece)
-      throttle.spend(piece.byteCount, cancellation)
-      debt?.pay(piece)
       position = piece.end
-      counters.unchanged += unchanged
-      stored.stored += piece.pageCount - unchanged
-      stored.unchanged += unchanged
+      stored += UInt64(taken)
     }
+    return stored
   }
 
   /// Sends the last, partly filled chunk on its way.
   mutating func flush() {
-    if let chunk { pipeline.submit(chunk) }
+    if let chunk { pipeline.submit(chunk, reader) }
     chunk = nil
   }
 
@@ -133,6 +126,7 @@ struct RoundCopier {
     if let chunk, !chunk.isFull { return chunk }
     flush()
     if cancellation?.isCancelled ?? false { throw .interrupted }
+    if let failure = reader.progress.failure { throw .kernel(failure) }
     do throws(PipelineFailed) {
       let fresh = try pipeline.takeChunk()
       chunk = fresh
@@ -141,20 +135,11 @@ struct RoundCopier {
   }
 }
 
-/// What became of pages that were to be stored.
-struct StoredPages: Sendable, Equatable {
-  var stored: UInt64 = 0
-  /// Taken from the parent, which holds the very same bytes.
-  var unchanged: UInt64 = 0
-}
-
 /// What was copied and what it cost.
 struct CopyCounters: Sendable, Equatable {
-  /// Pages read.
   var pages: UInt64 = 0
-  /// Of these, pages that the parent held already.
-  var unchanged: UInt64 = 0
   var reads: UInt64 = 0
+  /// Processor time, of all threads that read.
   var nanoseconds: UInt64 = 0
 
   var bytes: UInt64 { pages * pageBytes }
@@ -163,6 +148,12 @@ struct CopyCounters: Sendable, Equatable {
     self.pages += pages
     self.nanoseconds += nanoseconds
     reads += 1
+  }
+
+  mutating func add(_ other: CopyCounters) {
+    pages += other.pages
+    nanoseconds += other.nanoseconds
+    reads += other.reads
   }
 }
 

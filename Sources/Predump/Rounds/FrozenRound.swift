@@ -19,6 +19,8 @@ struct FrozenRound: ~Copyable {
   struct Outcome: ~Copyable {
     var written: WrittenRound
     var counters: CopyCounters
+    /// Pages that were copied and are taken from the parent: it holds the same bytes.
+    var unchangedPages: UInt64
     var report: FreezeReport
 
     /// Gives up the round, for its commit.
@@ -60,11 +62,11 @@ struct FrozenRound: ~Copyable {
         threadCount: frozen.threadCount)
       let replay = FrozenReplay(history: history.process)
       let finished: RoundWriter
-      var counters = copy.counters
+      var unchanged: UInt64 = 0
       if copy.hasOverflow {
         // More than the memory for it: the process waits for the images.
         finished = try replay.write(
-          copy, objects, &space.vmas, view, pipeline, writer, unchanged: &counters.unchanged)
+          copy, objects, &space, view, pipeline, writer, unchanged: &unchanged)
         report.pages = space.vmas.reduce(0) { $0 + $1.pagesStored }
         report.frozenNanoseconds = try thaw(frozen)
         onThaw(report)
@@ -72,7 +74,7 @@ struct FrozenRound: ~Copyable {
         report.frozenNanoseconds = try thaw(frozen)
         onThaw(report)
         finished = try replay.write(
-          copy, objects, &space.vmas, view, pipeline, writer, unchanged: &counters.unchanged)
+          copy, objects, &space, view, pipeline, writer, unchanged: &unchanged)
       }
       var statistics = RoundStatistics()
       statistics.freezingMicroseconds = report.freezingNanoseconds / 1000
@@ -84,7 +86,7 @@ struct FrozenRound: ~Copyable {
       statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
       return Outcome(
         written: WrittenRound(writer: finished, addressSpace: space, statistics: statistics),
-        counters: counters, report: report)
+        counters: copy.counters, unchangedPages: unchanged, report: report)
     } catch { throw view.explain(error) }
   }
 

@@ -8,21 +8,30 @@ internal import SystemPackage
 // Therefore every live round compares, the later ones too: each moves what changed meanwhile out of
 // the freeze, and reading an object is cheap beside the compression of a round.
 extension LiveRound {
-  /// Stores what the chain lacks of the objects that `vmas` map.
-  ///
-  /// - Returns: what the round holds of each.
-  func copyObjects(
+  /// An object in this round.
+  struct ObjectPlan {
+    var id: UInt64
+    /// The VMA (index) whose page counts it is in.
+    var vma: Int
+    /// What the round holds of it.
+    var populated: PopulatedSet
+    var reader: RoundReader
+  }
+
+  /// Plans what the chain lacks of the objects that `vmas` map.
+  func planObjects(
     _ vmas: inout [VMARecord], _ copier: inout RoundCopier, _ view: borrowing TargetView,
     _ history: inout ChainHistory, _ comparer: PageComparer
-  ) throws(RoundFailure) -> [UInt64: PopulatedSet] {
-    var holdings: [UInt64: PopulatedSet] = [:]
+  ) throws(RoundFailure) -> [ObjectPlan] {
+    var plans: [ObjectPlan] = []
     for object in SharedObjects.list(vmas) {
       guard let open = try open(object, view) else { continue }
       let known: StreamHistory
       do throws(KernelError) {
         known = try history.object(object.id, byteCount: try open.file.byteCount())
       } catch { throw .kernel(error) }
-      copier.begin(object.id, known)
+      let reader = RoundReader(.object(open), known)
+      copier.begin(object.id, reader)
       try SharedObjects.scan(open, known, comparer, faults: faults) {
         (range, fate) throws(CopyFailure) in
         switch fate {
@@ -30,16 +39,16 @@ extension LiveRound {
           try copier.takeCompared(range)
           vmas[object.vma].pagesFromParent += range.pageCount
         case .store:
-          vmas[object.vma].count(
-            try copier.store(range, flags: .present) { (offset, buffer) throws(KernelError) in
-              try SharedObjects.readPages(of: open.file, at: offset, into: buffer)
-            })
+          try copier.plan(range, flags: .present)
+          vmas[object.vma].pagesStored += range.pageCount
         }
       }
-      holdings[object.id] = copier.populated
+      plans.append(
+        ObjectPlan(
+          id: object.id, vma: object.vma, populated: copier.populated, reader: reader))
     }
     copier.flush()
-    return holdings
+    return plans
   }
 
   /// Nil if it is no longer mapped there: the next round meets it where it is then.
@@ -50,13 +59,5 @@ extension LiveRound {
       if error.errno == .noSuchFileOrDirectory, !view.memory.isAddressSpaceGone { return nil }
       throw .kernel(error)
     }
-  }
-}
-
-extension VMARecord {
-  /// Adds pages that were to be stored.
-  mutating func count(_ pages: StoredPages) {
-    pagesStored += pages.stored
-    pagesFromParent += pages.unchanged
   }
 }

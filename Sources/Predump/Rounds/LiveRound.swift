@@ -25,6 +25,8 @@ struct LiveRound: ~Copyable {
     var written: WrittenRound
     var holdings: RoundHoldings
     var counters: CopyCounters
+    /// Pages that were read and taken from the parent: it holds the same bytes.
+    var unchangedPages: UInt64
     /// Pages of shared objects that were compared with what the chain holds.
     var compared: CopyCounters
     /// How long the process stood still for the scan (ns); 0 in a live scan.
@@ -41,11 +43,14 @@ struct LiveRound: ~Copyable {
   ) throws(PredumpError) -> Outcome {
     var space = try view.addressSpace(isFrozen: false)
     let writer = try plan.writer(in: images, pid: view.process.pid)
+    let reader = RoundReader(.memory(view.sharedMemory), history.process)
     var copier = RoundCopier(
-      pipeline: pipeline, history: history.process, cancellation: cancellation,
-      debt: tracker.debt, bytesPerSecondLimit: bytesPerSecondLimit)
+      pipeline: pipeline, reader: reader, cancellation: cancellation, debt: tracker.debt,
+      bytesPerSecondLimit: bytesPerSecondLimit)
     var stop = ScanStop()
     var planned: [Planned] = []
+    var holdings = RoundHoldings()
+    var objects: [ObjectPlan] = []
     let previous = history.process.held
     do throws(RoundFailure) {
       if scansStopped {
@@ -53,22 +58,19 @@ struct LiveRound: ~Copyable {
       } else {
         try register(&space.vmas, &tracker)
       }
-      var holdings = RoundHoldings()
       let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
         if scansStopped {
-          try copy(planned, &space.vmas, &copier, view)
+          try plan(planned, &space.vmas, &copier, reader)
         } else {
-          try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
+          try planAll(&space.vmas, &copier, reader, tracker, previous: previous)
         }
         holdings.process = copier.populated
-        holdings.objects = try copyObjects(&space.vmas, &copier, view, &history, comparer)
+        objects = try planObjects(&space.vmas, &copier, view, &history, comparer)
       }
       tracker.assertDebtIsPaid()
-      return Outcome(
-        written: WrittenRound(
-          writer: finished, addressSpace: space, statistics: statistics(space, copier, stop)),
-        holdings: holdings, counters: copier.counters, compared: comparer.takeCounters(),
-        scanStopNanoseconds: stop.nanoseconds)
+      for object in objects { holdings.objects[object.id] = object.populated }
+      return try outcome(
+        finished, space, holdings, reader, objects, compared: comparer.takeCounters(), view, stop)
     } catch { throw view.explain(error) }
   }
 
@@ -78,16 +80,34 @@ struct LiveRound: ~Copyable {
     var freezingNanoseconds: UInt64 = 0
   }
 
-  private func statistics(_ space: AddressSpace, _ copier: RoundCopier, _ stop: ScanStop)
-    -> RoundStatistics
-  {
+  private func outcome(
+    _ writer: consuming RoundWriter, _ planned: AddressSpace, _ held: RoundHoldings,
+    _ reader: RoundReader, _ objects: [ObjectPlan], compared: CopyCounters,
+    _ view: borrowing TargetView, _ stop: ScanStop
+  ) throws(RoundFailure) -> Outcome {
+    let read: RoundReader.Outcome
+    var space = planned
+    do throws(KernelError) {
+      read = try reader.finish()
+      for object in objects {
+        space.vmas[object.vma].take(unchanged: try object.reader.finish().unchangedCount)
+      }
+    } catch { throw .kernel(error) }
+    // After an exit or execve scans find nothing and reads neither: not to be stored as holes.
+    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
+    space.account(for: read)
+    var holdings = held
+    holdings.process = held.process.subtracting(read.missing)
     var statistics = RoundStatistics()
     statistics.freezingMicroseconds = stop.freezingNanoseconds / 1000
     statistics.frozenMicroseconds = stop.nanoseconds / 1000
-    statistics.copyMicroseconds = copier.counters.nanoseconds / 1000
+    statistics.copyMicroseconds = read.counters.nanoseconds / 1000
     statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
     statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
-    return statistics
+    return Outcome(
+      written: WrittenRound(writer: writer, addressSpace: space, statistics: statistics),
+      holdings: holdings, counters: read.counters, unchangedPages: read.unchangedCount,
+      compared: compared, scanStopNanoseconds: stop.nanoseconds)
   }
 
   private func register(_ vmas: inout [VMARecord], _ tracker: inout DirtyTracker)
@@ -103,8 +123,8 @@ struct LiveRound: ~Copyable {
     }
   }
 
-  private func copyAll(
-    _ vmas: inout [VMARecord], _ copier: inout RoundCopier, _ view: borrowing TargetView,
+  private func planAll(
+    _ vmas: inout [VMARecord], _ copier: inout RoundCopier, _ reader: RoundReader,
     _ tracker: borrowing DirtyTracker, previous: PopulatedSet
   ) throws(RoundFailure) {
     var cursor = PopulatedSet.Cursor(previous)
@@ -113,31 +133,26 @@ struct LiveRound: ~Copyable {
       do throws(ScanFailure<CopyFailure>) {
         try tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
-          try copy(range, fate, &vmas[index], &copier, view)
-          progress.report(pagesDone: copier.counters.pages)
+          try plan(range, fate, &vmas[index], &copier)
+          progress.report(pagesDone: reader.progress.pages)
           plan.faults.reach(.midRound)
         }
       } catch { throw RoundFailure(error) }
     }
     copier.flush()
-    // After an exit or execve the scans found nothing, which would be stored as holes.
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 
-  private func copy(
+  private func plan(
     _ range: PageRange, _ fate: DirtyTracker.Fate, _ record: inout VMARecord,
-    _ copier: inout RoundCopier, _ view: borrowing TargetView
+    _ copier: inout RoundCopier
   ) throws(CopyFailure) {
     switch fate {
     case .fromParent:
       try copier.takeFromParent(range)
       record.pagesFromParent += range.pageCount
     case .store:
-      record.count(
-        try copier.store(range, flags: RoundPlan.presentFlags(of: record)) {
-          (address, buffer) throws(KernelError) in
-          try view.memory.readPages(at: address, into: buffer)
-        })
+      try copier.plan(range, flags: RoundPlan.presentFlags(of: record))
+      record.pagesStored += range.pageCount
     }
   }
 }
@@ -182,19 +197,18 @@ extension LiveRound {
     return planned
   }
 
-  private func copy(
+  private func plan(
     _ planned: [Planned], _ vmas: inout [VMARecord], _ copier: inout RoundCopier,
-    _ view: borrowing TargetView
+    _ reader: RoundReader
   ) throws(RoundFailure) {
     var progress = ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent)
     do throws(CopyFailure) {
       for item in planned {
-        try copy(item.range, item.fate, &vmas[item.vma], &copier, view)
-        progress.report(pagesDone: copier.counters.pages)
+        try plan(item.range, item.fate, &vmas[item.vma], &copier)
+        progress.report(pagesDone: reader.progress.pages)
       }
     } catch { throw .copy(error) }
     plan.faults.reach(.midRound)
     copier.flush()
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 }

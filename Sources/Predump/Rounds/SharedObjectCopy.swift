@@ -41,11 +41,10 @@ struct SharedObjectCopy: ~Copyable {
     }
   }
 
-  var count: Int { objects.count }
-
   func object(_ position: Int) -> SharedObjects.Object { objects[position] }
 
-  func history(_ position: Int) -> StreamHistory { histories[position] }
+  /// One for each object, by position, for chunks that come with their pages.
+  func readers() -> [RoundReader] { histories.map { RoundReader(nil, $0) } }
 
   func read(_ position: Int, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer)
     throws(KernelError) -> ProcessMemory.ReadResult

@@ -152,6 +152,7 @@ struct PredumpSession: ~Copyable {
       bytes: outcome.compared.bytes, nanoseconds: outcome.compared.nanoseconds)
     let vmas = outcome.written.addressSpace.vmas
     let counters = outcome.counters
+    let unchanged = outcome.unchangedPages
     let scanStop = outcome.scanStopNanoseconds
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
     try images.add(plan.name)
@@ -173,7 +174,7 @@ struct PredumpSession: ~Copyable {
     let wall = now - plan.began
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .live, totals: totals,
-      unchangedPages: counters.unchanged, bytesIn: totals.pagesStored * pageBytes,
+      unchangedPages: unchanged, bytesIn: totals.pagesStored * pageBytes,
       wallNanoseconds: wall, copyNanoseconds: counters.nanoseconds,
       scanStopNanoseconds: scanStop, pendingPages: pending.pageCount,
       dirtyPagesPerSecond: Double(pending.pageCount) / (Double(wall) / 1e9),
@@ -202,11 +203,12 @@ struct PredumpSession: ~Copyable {
       onThaw: { report in onEvent(.thawed(report)) })
     let freeze = outcome.report
     let counters = outcome.counters
+    let unchanged = outcome.unchangedPages
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
     try images.add(plan.name)
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .frozen, totals: totals,
-      unchangedPages: counters.unchanged, bytesIn: totals.pagesStored * pageBytes,
+      unchangedPages: unchanged, bytesIn: totals.pagesStored * pageBytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
       scanStopNanoseconds: 0, pendingPages: 0, dirtyPagesPerSecond: 0,
       estimatedFreezeNanoseconds: 0, verdict: nil)

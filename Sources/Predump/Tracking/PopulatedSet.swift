@@ -17,12 +17,42 @@ struct PopulatedSet: Sendable {
     }
   }
 
+  /// The set without `ranges`, in any order.
+  func subtracting(_ ranges: [PageRange]) -> PopulatedSet {
+    if ranges.isEmpty { return self }
+    var holes = PopulatedSet()
+    for range in ranges.sorted(by: { $0.start < $1.start }) { holes.append(range) }
+    var cursor = Cursor(holes)
+    var rest = PopulatedSet()
+    for run in runs {
+      cursor.split(run) { piece, isHole in if !isHole { rest.append(piece) } }
+    }
+    return rest
+  }
+
   /// Splits ranges, asked for in ascending order, into what the set holds and what it lacks.
   struct Cursor {
     private let runs: [PageRange]
     private var index = 0
 
     init(_ set: PopulatedSet) { runs = set.runs }
+
+    /// For ranges from `address` on.
+    init(_ set: PopulatedSet, from address: UInt64) {
+      runs = set.runs
+      var (low, high) = (0, runs.count)
+      while low < high {
+        let middle = (low + high) / 2
+        if runs[middle].end <= address { low = middle + 1 } else { high = middle }
+      }
+      index = low
+    }
+
+    /// Whether the set holds the page at `address`. Addresses ascend from call to call.
+    mutating func holds(_ address: UInt64) -> Bool {
+      while index < runs.count, runs[index].end <= address { index += 1 }
+      return index < runs.count && runs[index].start <= address
+    }
 
     /// Calls `body` for the pieces of `range`, ascending, and whether the set holds them.
     mutating func split<Failure: Error>(
