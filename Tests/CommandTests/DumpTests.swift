@@ -68,7 +68,8 @@ import Testing
     expectFree(workload.pid)
   }
 
-  @Test("--scan says whether rounds stop the process for their scans", arguments: ["stopped", "live"])
+  @Test(
+    "--scan says whether rounds stop the process for their scans", arguments: ["stopped", "live"])
   func scans(mode: String) throws {
     let events = try predump("--json", "--scan", mode, "--leave", "stopped").events()
     let rounds = events.filter { $0.name == "round" && $0["kind"] == "live" }

@@ -96,7 +96,8 @@ import Tracee
     }
   }
 
-  @Test("objects come, go, come back, grow, and take another one's place") func identities() throws {
+  @Test("objects come, go, come back, grow, and take another one's place") func identities() throws
+  {
     let directory = try TemporaryDirectory()
     let path = directory.file("images")
     // Never more to store in two rounds one after the other, which the policy would call a stall.
@@ -128,20 +129,20 @@ import Tracee
       // All the same; every other page the same.
       ["private 0 500 0"], (0..<100).map { "private \($0 * 2) 1 1" } + ["private 400 100 0"],
       // Back to what the round before last has; away and back with the same bytes.
-      ["private 0 200 0", "drop 600 50"], ["private 600 50 0"], ["private 0 10 0"],
+      ["private 0 200 0", "drop 600 50"], ["private 600 50 0"], ["private 0 10 0"], [],
     ]
     try dump("memfd", commands, to: path, { $0.compression = compression }) { summary, _ in
-      let unchanged = summary.rounds.map(\.unchangedPages)
-      // The rest are pages of libraries, which are looked at in every round.
-      #expect(unchanged[0] == 0)
-      #expect(unchanged[1] >= 500 && unchanged[1] < 500 + 64, "\(unchanged)")
-      #expect(unchanged[2] >= 100 && unchanged[2] < 100 + 64, "\(unchanged)")
-      #expect(unchanged[3] >= 100 && unchanged[3] < 100 + 64, "\(unchanged)")
-      #expect(unchanged[4] < 64, "what was a hole is in no parent: \(unchanged)")
-      #expect(unchanged[5] >= 10 && unchanged[5] < 10 + 64, "\(unchanged)")
-      let stored = summary.rounds.map(\.totals.pagesStored)
-      #expect(stored[2] >= 100 && stored[2] < 100 + 64, "\(stored)")
-      #expect(stored[4] >= 50, "\(stored)")
+      let all = summary.rounds.map { Int($0.unchangedPages) }
+      // Pages of libraries are looked at in every round, also when nothing happens.
+      let unchanged = all.map { $0 - all[6] }
+      #expect(all[0] == 0)
+      for (round, pages) in [(1, 500), (2, 100), (3, 100), (5, 10)] {
+        #expect(abs(unchanged[round] - pages) < 16, "round \(round + 1): \(all)")
+      }
+      #expect(abs(unchanged[4]) < 16, "what was a hole is in no parent: \(all)")
+      let stored = summary.rounds.map { Int($0.totals.pagesStored) }
+      #expect(abs(stored[2] - 100) < 16, "\(stored)")
+      #expect(abs(stored[4] - 50) < 16, "\(stored)")
     }
   }
 

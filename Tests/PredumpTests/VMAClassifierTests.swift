@@ -100,7 +100,8 @@ struct VMAClassifierTests {
   @Test("an object that is mapped twice has one number, another one another")
   func sharedObjects() {
     let memfd = Row(
-      path: "/memfd:x (deleted)", isShared: true, inode: 5, kind: .memfd, treatment: .comparedInFreeze)
+      path: "/memfd:x (deleted)", isShared: true, inode: 5, kind: .memfd,
+      treatment: .comparedInFreeze)
     var other = memfd
     other.inode = 6
     let ids = classify([memfd, other, memfd]).map(\.sharedObjectID)

@@ -76,7 +76,7 @@ static char *remote_block;
 static void *serve_block(void *block) {
   struct uffd_msg message;
   while (read(remote_uffd, &message, sizeof message) == sizeof message) {
-    sleep_ns(30000000);
+    sleep_ns(50000000);
     struct uffdio_copy copy = {.dst = (uintptr_t)remote_block, .src = (uintptr_t)block, .len = PAGE};
     if (ioctl(remote_uffd, UFFDIO_COPY, &copy)) die("UFFDIO_COPY");
   }
@@ -86,10 +86,10 @@ static void *serve_block(void *block) {
 static _Alignas(PAGE) char block[PAGE];  // O_DIRECT wants it so
 
 static bool read_remote(char *page, uint64_t version) {
-  // One write in 64 is slow.
+  // One write in 16 is slow.
   static uint64_t count;
   if (pread(file, block, PAGE, (off_t)(version * PAGE)) != (ssize_t)PAGE) return false;
-  if (++count % 64) return write_remotely(page, block, PAGE);
+  if (++count % 16) return write_remotely(page, block, PAGE);
   madvise(remote_block, PAGE, MADV_DONTNEED);
   return write_remotely(page, remote_block, PAGE);
 }

@@ -39,7 +39,8 @@ final class RoundReader: Sendable {
     {
       switch self {
       case .memory(let shared): try shared.memory.readPages(at: address, into: buffer)
-      case .object(let object): try SharedObjects.readPages(of: object.file, at: address, into: buffer)
+      case .object(let object):
+        try SharedObjects.readPages(of: object.file, at: address, into: buffer)
       }
     }
   }

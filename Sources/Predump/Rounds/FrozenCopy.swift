@@ -122,7 +122,8 @@ struct FrozenCopy: ~Copyable {
 
   private mutating func append(_ piece: PageRange, vma: Int, flags: PagemapFlags) {
     if let last = items[streamStart...].last, last.vma == vma, last.flags == flags,
-      last.range.end == piece.start, let offset = last.spoolOffset, offset + Int(last.range.byteCount) == used
+      last.range.end == piece.start, let offset = last.spoolOffset,
+      offset + Int(last.range.byteCount) == used
     {
       items[items.count - 1].range.end = piece.end
     } else {
