@@ -21,6 +21,9 @@ int clinux_compare_file(int pid, int other_pid, int fd, int other_fd);
 int clinux_descriptor_limit(int pid, const uint64_t set[2], uint64_t old[2]);
 /// The highest nice value for the calling thread alone.
 int clinux_prefer_this_thread(void);
+/// The calling thread's own nice value.
+int clinux_nice(void);
+int clinux_set_nice(int value);
 /// Processors in the calling thread's affinity mask.
 int clinux_allowed_processors(void);
 /// CLOCK_MONOTONIC, nanoseconds.

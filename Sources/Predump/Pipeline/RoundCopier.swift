@@ -4,39 +4,36 @@ internal import Kernel
 /// Fills chunks with what a round holds, or with what is to be read for it, and counts.
 struct RoundCopier {
   private let pipeline: ChunkPipeline
-  /// Of the current stream.
-  private var reader: RoundReader
+  /// Of the current process or object.
+  private var reader: RoundReader?
   private let cancellation: Cancellation?
   private var throttle: Throttle
   private var debt: ScanDebt?
   private var chunk: Chunk?
-  /// What the round holds of the current stream so far, and what is planned.
+  /// What the round holds so far, and what is planned, of the process or object that is being copied.
   private(set) var populated = PopulatedSet()
 
   /// - Parameters:
-  ///   - reader: of the stream that comes first.
   ///   - cancellation: nil where stopping half-way would be worse than going on.
-  ///   - debt: of the scans whose pages are stored.
   ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
   init(
-    pipeline: ChunkPipeline, reader: RoundReader, cancellation: Cancellation?,
-    debt: ScanDebt?, bytesPerSecondLimit: UInt64 = 0
+    pipeline: ChunkPipeline, cancellation: Cancellation?, bytesPerSecondLimit: UInt64 = 0
   ) {
     self.pipeline = pipeline
-    self.reader = reader
-    self.debt = debt
     self.cancellation = cancellation
     throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
   }
 
-  /// What follows belongs to the shared memory object `id`.
-  mutating func begin(_ id: UInt64, _ reader: RoundReader) {
+  /// What follows are pages of another process, or of a shared object.
+  ///
+  /// - Parameters:
+  ///   - reader: reads what is planned, and takes what is unchanged from the parent.
+  ///   - debt: of the scans whose pages are stored.
+  mutating func begin(_ reader: RoundReader, debt: ScanDebt? = nil) {
     flush()
-    pipeline.beginSharedObject(id)
     self.reader = reader
+    self.debt = debt
     populated = PopulatedSet()
-    // Offsets in an object are no addresses of the process's.
-    debt = nil
   }
 
   /// Takes a run from the parent.
@@ -118,7 +115,7 @@ struct RoundCopier {
 
   /// Sends the last, partly filled chunk on its way.
   mutating func flush() {
-    if let chunk { pipeline.submit(chunk, reader) }
+    if let chunk, let reader { pipeline.submit(chunk, reader) }
     chunk = nil
   }
 
@@ -126,6 +123,7 @@ struct RoundCopier {
     if let chunk, !chunk.isFull { return chunk }
     flush()
     if cancellation?.isCancelled ?? false { throw .interrupted }
+    guard let reader else { throw .pipeline }
     if let failure = reader.progress.failure { throw .kernel(failure) }
     do throws(PipelineFailed) {
       let fresh = try pipeline.takeChunk()

@@ -1,75 +1,104 @@
 internal import Images
 internal import Kernel
 
-/// Writes what a freeze copied, from memory, or from the frozen process where memory was short.
-struct FrozenReplay {
-  /// What the chain holds of the process's own memory.
-  let history: StreamHistory
+/// A process as the freeze found it.
+struct FrozenMember {
+  let member: TreeMember
+  var described: RoundMember
+  /// Its part of the copied items.
+  var items: Range<Int>
+  /// Pages that verification found.
+  var pagesFound: UInt64
 
-  /// - Returns: with the writer, how many pages were copied though the chain holds the same bytes.
-  func write(
+  /// Pages that were stored of it, and of shared objects that it is the first to map.
+  var pagesStored: UInt64 { described.addressSpace.vmas.reduce(0) { $0 + $1.pagesStored } }
+}
+
+/// Writes what a freeze copied, from memory, or from the frozen processes where memory was short.
+enum FrozenReplay {
+  /// - Parameter unchanged: pages that were copied though the chain holds the same bytes.
+  static func write(
     _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy,
-    _ space: inout AddressSpace, _ view: borrowing TargetView, _ pipeline: ChunkPipeline,
-    _ writer: consuming RoundWriter, unchanged: inout UInt64
+    _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ writer: consuming RoundWriter,
+    unchanged: inout UInt64
   ) throws(RoundFailure) -> RoundWriter {
-    let reader = RoundReader(nil, history)
-    let objectReaders = objects.readers()
     // Not to be interrupted: what was copied is the only complete image.
-    var copier = RoundCopier(
-      pipeline: pipeline, reader: reader, cancellation: nil, debt: nil)
+    var copier = RoundCopier(pipeline: pipeline, cancellation: nil)
+    // The chunks come with their pages: these only look for unchanged ones.
+    let readers = members.map { RoundReader(nil, $0.member.history) }
+    let objectReaders = objects.readers()
     let written = try pipeline.write(with: writer) { () throws(RoundFailure) in
       do throws(CopyFailure) {
-        for item in copy.items[..<objects.firstItem] {
-          if item.flags == .parent {
-            try copier.takeFromParent(item.range)
-            space.vmas[item.vma].pagesFromParent += item.range.pageCount
-          } else {
-            space.vmas[item.vma].pagesStored += try store(item, copy, &copier) {
-              (address, buffer) throws(KernelError) in
-              try view.memory.readPages(at: address, into: buffer)
-            }
-          }
+        for index in members.indices {
+          if index > 0 { pipeline.beginProcess(members[index].member.pid) }
+          copier.begin(readers[index])
+          try write(&members[index], copy, &copier)
+          copier.flush()
         }
-        try writeObjects(copy, objects, objectReaders, &space.vmas, &copier)
-        copier.flush()
+        try writeObjects(copy, objects, objectReaders, &members, pipeline, &copier)
       } catch { throw .copy(error) }
     }
     do throws(KernelError) {
-      let read = try reader.finish()
-      space.account(for: read)
-      unchanged = read.unchangedCount
+      for (index, reader) in readers.enumerated() {
+        let read = try reader.finish()
+        members[index].described.addressSpace.account(for: read)
+        unchanged += read.unchangedCount
+      }
       for (position, reader) in objectReaders.enumerated() {
-        let vma = objects.object(position).vma
-        space.vmas[vma].take(unchanged: try reader.finish().unchangedCount)
+        let object = objects.object(position)
+        let pages = try reader.finish().unchangedCount
+        members[object.member].described.addressSpace.vmas[object.vma].take(unchanged: pages)
       }
     } catch { throw .kernel(error) }
     return written
   }
 
-  private func writeObjects(
+  private static func write(
+    _ frozen: inout FrozenMember, _ copy: borrowing FrozenCopy, _ copier: inout RoundCopier
+  ) throws(CopyFailure) {
+    let member = frozen.member
+    for item in copy.items[frozen.items] {
+      if item.flags == .parent {
+        try copier.takeFromParent(item.range)
+        frozen.described.addressSpace.vmas[item.vma].pagesFromParent += item.range.pageCount
+      } else {
+        frozen.described.addressSpace.vmas[item.vma].pagesStored +=
+          try store(item, copy, &copier) { (address, buffer) throws(KernelError) in
+            try member.view.memory.readPages(at: address, into: buffer)
+          }
+      }
+    }
+  }
+
+  private static func writeObjects(
     _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy, _ readers: [RoundReader],
-    _ vmas: inout [VMARecord], _ copier: inout RoundCopier
+    _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ copier: inout RoundCopier
   ) throws(CopyFailure) {
     var items = copy.items[objects.firstItem...]
     for (position, reader) in readers.enumerated() {
       let object = objects.object(position)
-      copier.begin(object.id, reader)
+      copier.flush()
+      pipeline.beginSharedObject(object.id)
+      copier.begin(reader)
+      var record = members[object.member].described.addressSpace.vmas[object.vma]
       while let item = items.first, item.vma == position {
         items.removeFirst()
         if item.flags == .parent {
           try copier.takeFromParent(item.range)
-          vmas[object.vma].pagesFromParent += item.range.pageCount
+          record.pagesFromParent += item.range.pageCount
         } else {
-          vmas[object.vma].pagesStored += try store(item, copy, &copier) {
+          record.pagesStored += try store(item, copy, &copier) {
             (offset, buffer) throws(KernelError) in
             try objects.read(position, at: offset, into: buffer)
           }
         }
       }
+      members[object.member].described.addressSpace.vmas[object.vma] = record
     }
+    copier.flush()
   }
 
-  private func store(
+  private static func store(
     _ item: FrozenCopy.Item, _ copy: borrowing FrozenCopy, _ copier: inout RoundCopier,
     orRead read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError)
       -> ProcessMemory.ReadResult

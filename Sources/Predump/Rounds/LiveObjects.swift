@@ -11,52 +11,61 @@ extension LiveRound {
   /// An object in this round.
   struct ObjectPlan {
     var id: UInt64
-    /// The VMA (index) whose page counts it is in.
+    /// The process (index of its part) and VMA (index) whose page counts it is in.
+    var part: Int
     var vma: Int
     /// What the round holds of it.
     var populated: PopulatedSet
     var reader: RoundReader
   }
 
-  /// Plans what the chain lacks of the objects that `vmas` map.
+  /// Plans what the chain lacks of the objects that the processes map.
   func planObjects(
-    _ vmas: inout [VMARecord], _ copier: inout RoundCopier, _ view: borrowing TargetView,
-    _ history: inout ChainHistory, _ comparer: PageComparer
+    _ parts: inout [Part], _ copier: inout RoundCopier, _ pipeline: ChunkPipeline,
+    _ known: ObjectHistories, _ comparer: PageComparer
   ) throws(RoundFailure) -> [ObjectPlan] {
     var plans: [ObjectPlan] = []
-    for object in SharedObjects.list(vmas) {
-      guard let open = try open(object, view) else { continue }
-      let known: StreamHistory
+    for object in SharedObjects.list(members: parts.map(\.described.addressSpace.vmas)) {
+      guard let open = try open(object, parts[object.member].member) else { continue }
+      let history: StreamHistory
       do throws(KernelError) {
-        known = try history.object(object.id, byteCount: try open.file.byteCount())
+        history = try known.history(object.id, byteCount: try open.file.byteCount())
       } catch { throw .kernel(error) }
-      let reader = RoundReader(.object(open), known)
-      copier.begin(object.id, reader)
-      try SharedObjects.scan(open, known, comparer, faults: faults) {
+      let reader = RoundReader(.object(open), history)
+      copier.flush()
+      pipeline.beginSharedObject(object.id)
+      copier.begin(reader)
+      var record = parts[object.member].described.addressSpace.vmas[object.vma]
+      try SharedObjects.scan(open, history, comparer, faults: engineFaults) {
         (range, fate) throws(CopyFailure) in
         switch fate {
         case .fromParent:
           try copier.takeCompared(range)
-          vmas[object.vma].pagesFromParent += range.pageCount
+          record.pagesFromParent += range.pageCount
         case .store:
           try copier.plan(range, flags: .present)
-          vmas[object.vma].pagesStored += range.pageCount
+          record.pagesStored += range.pageCount
         }
       }
+      parts[object.member].described.addressSpace.vmas[object.vma] = record
       plans.append(
         ObjectPlan(
-          id: object.id, vma: object.vma, populated: copier.populated, reader: reader))
+          id: object.id, part: object.member, vma: object.vma, populated: copier.populated,
+          reader: reader))
     }
     copier.flush()
     return plans
   }
 
-  /// Nil if it is no longer mapped there: the next round meets it where it is then.
-  private func open(_ object: SharedObjects.Object, _ view: borrowing TargetView)
+  /// Nil if it is no longer mapped there: the next round meets it where it is then. Whether the whole
+  /// process is gone is asked when the round has come to its end.
+  private func open(_ object: SharedObjects.Object, _ member: TreeMember)
     throws(RoundFailure) -> OpenObject?
   {
-    do throws(KernelError) { return OpenObject(try view.process.open(object.linkName)) } catch {
-      if error.errno == .noSuchFileOrDirectory, !view.memory.isAddressSpaceGone { return nil }
+    do throws(KernelError) {
+      return OpenObject(try member.view.process.open(object.linkName))
+    } catch {
+      if error.errno == .noSuchFileOrDirectory || error.errno == .noSuchProcess { return nil }
       throw .kernel(error)
     }
   }

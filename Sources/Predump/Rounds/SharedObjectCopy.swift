@@ -9,23 +9,26 @@ struct SharedObjectCopy: ~Copyable {
   private var histories: [StreamHistory] = []
   /// Items from here on belong to objects; each names its object by position.
   let firstItem: Int
+  /// Pages that were compared with what the chain holds.
+  let pagesCompared: UInt64
 
-  /// Compares every object that `vmas` map with what the chain holds, and copies what differs.
+  /// Compares every object that `members` map with what the chain holds, and copies what differs.
   init(
-    _ vmas: [VMARecord], _ view: borrowing TargetView, _ copy: inout FrozenCopy,
-    _ history: inout ChainHistory, _ comparer: PageComparer, faults: EngineFaultPlan
+    _ members: [FrozenMember], _ copy: inout FrozenCopy, _ known: ObjectHistories,
+    _ comparer: PageComparer, faults: EngineFaultPlan
   ) throws(RoundFailure) {
     firstItem = copy.items.count
-    objects = SharedObjects.list(vmas)
+    objects = SharedObjects.list(members: members.map(\.described.addressSpace.vmas))
     for (position, object) in objects.enumerated() {
+      let member = members[object.member].member
       let open: OpenObject
-      let known: StreamHistory
+      let history: StreamHistory
       do throws(KernelError) {
-        open = OpenObject(try view.process.open(object.linkName))
-        known = try history.object(object.id, byteCount: try open.file.byteCount())
+        open = OpenObject(try member.view.process.open(object.linkName))
+        history = try known.history(object.id, byteCount: try open.file.byteCount())
       } catch { throw .kernel(error) }
-      copy.beginStream()
-      try SharedObjects.scan(open, known, comparer, faults: faults) {
+      _ = copy.beginSection()
+      try SharedObjects.scan(open, history, comparer, faults: faults) {
         (range, fate) throws(CopyFailure) in
         switch fate {
         case .fromParent: copy.takeFromParent(range, vma: position)
@@ -37,8 +40,9 @@ struct SharedObjectCopy: ~Copyable {
         }
       }
       files.append(open)
-      histories.append(known)
+      histories.append(history)
     }
+    pagesCompared = comparer.takeCounters().pages
   }
 
   func object(_ position: Int) -> SharedObjects.Object { objects[position] }
