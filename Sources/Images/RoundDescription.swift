@@ -56,6 +56,9 @@ public enum VMATreatment: UInt32, Sendable, CaseIterable {
   case fromKernel = 6
   /// Not stored: nobody but the process may read it. A restore lacks these bytes.
   case unreadable = 7
+  /// Each round compares all pages with digests of what the chain holds, and stores those that
+  /// differ; the frozen round does so while the process stands still.
+  case comparedInFreeze = 8
 }
 
 /// A VMA as a round saw it, and what the round did with it.

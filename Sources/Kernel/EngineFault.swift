@@ -15,6 +15,12 @@ package enum EngineFault: String, Sendable, CaseIterable {
   case forgetDropped
   /// Tracks shared memory as if no other mapping or descriptor wrote it.
   case trackShared
+  /// Takes what the chain holds of a shared object for unchanged, without a comparison.
+  case trustSharedObject
+  /// Takes a page from the parent over a hole that was punched since.
+  case keepPunchedHole
+  /// Keeps the digest of the first version of a page when a later one is stored.
+  case keepStaleDigest
   /// Does not go on after a full vector.
   case dropRestAtFullVector
   /// Forgets what the last call of several reported.

@@ -93,9 +93,10 @@ package struct File: ~Copyable, Sendable {
     let start = clinux_lseek(descriptor.number, Int64(offset), seekData)
     if start == -Int64(Errno.noSuchAddressOrDevice.rawValue) { return nil }
     _ = try invoke("lseek(SEEK_DATA)", on: path) { start }
-    let end = try invoke("lseek(SEEK_HOLE)", on: path) {
-      clinux_lseek(descriptor.number, start, seekHole)
-    }
+    let end = clinux_lseek(descriptor.number, start, seekHole)
+    // Cut off below `start` between the two calls.
+    if end == -Int64(Errno.noSuchAddressOrDevice.rawValue) { return nil }
+    _ = try invoke("lseek(SEEK_HOLE)", on: path) { end }
     return UInt64(start)..<UInt64(end)
   }
 

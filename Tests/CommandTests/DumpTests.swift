@@ -68,6 +68,27 @@ import Testing
     expectFree(workload.pid)
   }
 
+  @Test(
+    "--scan says whether rounds stop the process for their scans", arguments: ["stopped", "live"])
+  func scans(mode: String) throws {
+    let events = try predump("--json", "--scan", mode, "--leave", "stopped").events()
+    let rounds = events.filter { $0.name == "round" && $0["kind"] == "live" }
+    #expect(!rounds.isEmpty)
+    for round in rounds {
+      let stop: Int? = round["scan_stop_ns"]
+      #expect((stop != nil) == (mode == "stopped"))
+    }
+    #expect(try Memdump.run(["restore-check", "--pid", "\(workload.pid)", images]).status == 0)
+  }
+
+  @Test("--verify-final says how many pages it found") func verifies() throws {
+    let events = try predump("--json", "--verify-final", "--leave", "stopped").events()
+    let thawed = try #require(events.first { $0.name == "thawed" })
+    #expect(thawed["pages_found_by_verification"] == 0, "tracking loses no store")
+    #expect(try Memdump.run(["restore-check", "--pid", "\(workload.pid)", images]).status == 0)
+    kill(workload.pid, SIGCONT)
+  }
+
   @Test("--leave stopped leaves it stopped, and traced by nobody") func stopped() throws {
     #expect([0, 3].contains(try predump("--leave", "stopped").status))
     let state = ProcessState(of: workload.pid)

@@ -25,6 +25,18 @@ struct FreezeEstimateTests {
     #expect(estimate.nanoseconds(pages: 512, reads: 0, threads: 1) - fixed == 1 << 20)
   }
 
+  @Test("shared memory that is compared costs what comparing it did") func comparison() {
+    var estimate = FreezeEstimate()
+    let fixed = estimate.nanoseconds(pages: 0, reads: 0, threads: 1)
+    #expect(estimate.nanoseconds(pages: 0, reads: 0, threads: 1, comparedPages: 1 << 18) > fixed)
+    estimate.observeComparison(bytes: 4096, nanoseconds: 1)
+    #expect(estimate == FreezeEstimate())
+    estimate.observeComparison(bytes: 8 << 30, nanoseconds: 1 << 30)
+    #expect(
+      estimate.nanoseconds(pages: 0, reads: 0, threads: 1, comparedPages: 1 << 18) - fixed
+        == 1 << 27)
+  }
+
   @Test("the scan is in it once, the last one")
   func scan() {
     var estimate = FreezeEstimate()

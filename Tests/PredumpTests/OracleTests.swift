@@ -32,7 +32,7 @@ import Testing
   #if DEBUG
     @Test("a broken engine is found out", arguments: EngineFault.allCases)
     func everyFaultIsFound(_ fault: EngineFault) throws {
-      let seeds = 1...UInt64(60)
+      let seeds = 1...UInt64(200)
       for seed in seeds {
         var run = OracleRun(seed: seed)
         run.faults = EngineFaultPlan(fault)

@@ -19,9 +19,14 @@ struct ReadmeTests {
     let written = Dictionary(uniqueKeysWithValues: rows.map { ($0[0], $0[1]) })
     #expect(written.count == VMAKind.allCases.count)
     for kind in VMAKind.allCases {
-      // Private and shared huge pages are treated alike.
-      let treatment = VMAClassifier.treatment(of: kind, isShared: false)
-      #expect(written[Self.words("\(kind)")] == Self.words("\(treatment)"), "\(kind)")
+      let treatments = [false, true].map {
+        Self.words("\(VMAClassifier.treatment(of: kind, isShared: $0))")
+      }
+      // Of huge pages, private ones and shared ones.
+      let expected =
+        treatments[0] == treatments[1]
+        ? treatments[0] : "\(treatments[0]); shared: \(treatments[1])"
+      #expect(written[Self.words("\(kind)")] == expected, "\(kind)")
     }
   }
 

@@ -29,19 +29,22 @@ struct VMAClassifierTests {
     Row(path: "/data", isShared: true, inode: 5, kind: .sharedFile, treatment: .fromFile),
     Row(
       path: "/memfd:x (deleted)", isShared: true, inode: 5, kind: .memfd,
-      treatment: .wholeInFreeze),
+      treatment: .comparedInFreeze),
     Row(
       path: "/SYSV00001234 (deleted)", isShared: true, inode: 5, kind: .sysvSharedMemory,
-      treatment: .wholeInFreeze),
+      treatment: .comparedInFreeze),
     Row(
       path: "/dev/zero (deleted)", isShared: true, inode: 5, kind: .sharedAnonymous,
-      treatment: .wholeInFreeze),
+      treatment: .comparedInFreeze),
     Row(
       path: "[anon_shmem:pool]", isShared: true, inode: 5, kind: .sharedAnonymous,
-      treatment: .wholeInFreeze),
+      treatment: .comparedInFreeze),
     Row(
       path: "/anon_hugepage (deleted)", inode: 5, kind: .hugetlb, treatment: .wholeInFreeze),
     Row(path: "/mnt/huge/x", inode: 5, flags: .hugetlb, kind: .hugetlb, treatment: .wholeInFreeze),
+    Row(
+      path: "/mnt/huge/x", isShared: true, inode: 5, flags: .hugetlb, kind: .hugetlb,
+      treatment: .comparedInFreeze),
     Row(path: "[vdso]", flags: .dontDump, kind: .vdso, treatment: .wholeEachRound),
     Row(path: "[vvar]", flags: .pureFrameNumbers, kind: .vvar, treatment: .fromKernel),
     Row(path: "[vvar_vclock]", flags: .pureFrameNumbers, kind: .vvar, treatment: .fromKernel),
@@ -97,7 +100,8 @@ struct VMAClassifierTests {
   @Test("an object that is mapped twice has one number, another one another")
   func sharedObjects() {
     let memfd = Row(
-      path: "/memfd:x (deleted)", isShared: true, inode: 5, kind: .memfd, treatment: .wholeInFreeze)
+      path: "/memfd:x (deleted)", isShared: true, inode: 5, kind: .memfd,
+      treatment: .comparedInFreeze)
     var other = memfd
     other.inode = 6
     let ids = classify([memfd, other, memfd]).map(\.sharedObjectID)
@@ -111,7 +115,7 @@ struct VMAClassifierTests {
   func segmentNumbers() {
     let ids = classify(
       ["/memfd:x (deleted)", "/SYSV00000000 (deleted)"].map {
-        Row(path: $0, isShared: true, inode: 5, kind: .memfd, treatment: .wholeInFreeze)
+        Row(path: $0, isShared: true, inode: 5, kind: .memfd, treatment: .comparedInFreeze)
       }
     ).map(\.sharedObjectID)
     #expect(ids[0] != ids[1])

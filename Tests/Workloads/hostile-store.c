@@ -56,6 +56,19 @@ void op_store_same(struct hostile *h) {
   each_page(h, 16, PAGE_READABLE | PAGE_WRITABLE, hostile_below(h, 4) ? store_same : store_zeros);
 }
 
+/// One of two versions: pages go back to what they were.
+static void store_either(struct hostile *h, char *page) {
+  fill(page, PAGE, (uintptr_t)page ^ hostile_below(h, 2));
+}
+
+void op_store_either(struct hostile *h) {
+  struct span span = hostile_span(h, 16);
+  // A few pages again and again, so that they meet their older versions.
+  span.first %= 64;
+  for (size_t i = span.first; i < span.first + span.count; i++)
+    if (can(h, i, PAGE_WRITABLE)) store_either(h, address(h, i));
+}
+
 static void touch(struct hostile *h, char *page) {
   (void)h;
   (void)*(volatile char *)page;

@@ -23,6 +23,7 @@ static const struct {
   void (*run)(struct hostile *);
 } operations[] = {
     {40, op_store_byte},   {80, op_store_pages},   {20, op_store_same},    {20, op_read_pages},
+    {40, op_store_either},
     {10, op_read_call},    {10, op_remote_write},  {40, op_drop},          {10, op_populate},
     {4, op_collapse},      {15, op_guard},         {15, op_unguard},       {10, op_sparse},        {5, op_huge},
     {10, op_stack},        {15, op_heap},          {15, op_unmap},         {60, op_map_again},

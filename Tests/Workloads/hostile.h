@@ -97,6 +97,7 @@ void op_advise_range(struct hostile *h);
 void op_store_byte(struct hostile *h);
 void op_store_pages(struct hostile *h);
 void op_store_same(struct hostile *h);
+void op_store_either(struct hostile *h);
 void op_read_pages(struct hostile *h);
 void op_read_call(struct hostile *h);
 void op_remote_write(struct hostile *h);

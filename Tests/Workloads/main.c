@@ -34,9 +34,11 @@
 // traced                                      pid is the child's: tracer=PID traces it.
 // elf32       path=PATH                       path=PATH. Wrote a 32-bit program there that sleeps
 //                                             until killed, or until its parent ends.
-// pinned      how=direct|aio|fixed pages=256  arena=0x pages=N table=0x. Pages written through pins
-//             rate=1000 dir=/var/tmp          (pinned.c). Commands: `check` -> ok | bad page N,
-//                                             `report` -> reads=N.
+// pinned      how=direct|aio|fixed|remote     arena=0x pages=N table=0x. Pages written through pins
+//             pages=256 rate=1000             (pinned.c). Commands: `check` -> ok | bad page N,
+//             dir=/var/tmp                    `stop` and `go` (the writer) -> ok, `report` -> reads=N.
+// shared      kind=memfd|sysv|anonymous       object=0x private=0x. A shared object and as many
+//             pages=256                       private pages, written on command (shared.c).
 // hostile     seed=1 ops=N rate=10000         play=0x operations=0x. All kinds of memory, rearranged
 //             threads=1 dir=/var/tmp          and written at random (hostile.c), `ops` operations at
 //             remote_writes=0|1               `rate` a second, then slowly. Commands: `until N`
@@ -73,7 +75,7 @@ static const struct {
     {"idle", run_idle},     {"zombie", run_zombie},   {"uffd", run_uffd},
     {"seccomp", run_seccomp}, {"traced", run_traced}, {"elf32", run_elf32},
     {"pinned", run_pinned}, {"vfork", run_vfork},     {"hostile", run_hostile},
-    {"parked", run_parked},   {"state", run_state},
+    {"parked", run_parked},   {"state", run_state},   {"shared", run_shared},
     {"tree", run_tree},
 };
 

@@ -1,5 +1,6 @@
 // Mode `pinned`: pages that the kernel or a device writes through a pin, which write tracking of a
-// running process can miss: O_DIRECT reads, libaio, and io_uring's registered buffers.
+// running process can miss: O_DIRECT reads, libaio, io_uring's registered buffers, and another
+// process's process_vm_writev.
 //
 // A file holds VERSIONS blocks; block v is fill(key = mix(v)). Each step reads a random block into a
 // random page of the arena, then puts v into table[page], a 64-bit word. So in a consistent image
@@ -11,12 +12,16 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -26,8 +31,11 @@
 static char *arena;
 static uint64_t *table, pages, rate;
 static int file;
-static atomic_bool paused, parked;
-static atomic_ulong reads;
+/// Shared with a child that writes.
+static struct {
+  atomic_bool paused, parked;
+  atomic_ulong reads;
+} *state;
 
 /// Reads one block of the file into a page; false, with errno, if it failed.
 static bool (*read_block)(char *page, uint64_t version);
@@ -53,6 +61,50 @@ static bool read_aio(char *page, uint64_t version) {
   do n = syscall(SYS_io_getevents, context, 1, 1, &event, NULL);
   while (n == 0 || (n < 0 && errno == EINTR));  // a stop of the process ends the wait
   return n == 1 && event.res == (int64_t)PAGE;
+}
+
+/// Writes a word or a page of the parent's memory, as this child knows its addresses.
+static bool write_remotely(void *start, const void *bytes, size_t count) {
+  struct iovec local = {(void *)(uintptr_t)bytes, count}, remote = {start, count};
+  return process_vm_writev(getppid(), &local, 1, &remote, 1, 0) == (ssize_t)count;
+}
+
+static int remote_uffd;
+static char *remote_block;
+
+/// Gives the writer its block after a while, which it waits for with the page of the parent pinned.
+static void *serve_block(void *block) {
+  struct uffd_msg message;
+  while (read(remote_uffd, &message, sizeof message) == sizeof message) {
+    sleep_ns(50000000);
+    struct uffdio_copy copy = {.dst = (uintptr_t)remote_block, .src = (uintptr_t)block, .len = PAGE};
+    if (ioctl(remote_uffd, UFFDIO_COPY, &copy)) die("UFFDIO_COPY");
+  }
+  return NULL;
+}
+
+static _Alignas(PAGE) char block[PAGE];  // O_DIRECT wants it so
+
+static bool read_remote(char *page, uint64_t version) {
+  // One write in 16 is slow.
+  static uint64_t count;
+  if (pread(file, block, PAGE, (off_t)(version * PAGE)) != (ssize_t)PAGE) return false;
+  if (++count % 16) return write_remotely(page, block, PAGE);
+  madvise(remote_block, PAGE, MADV_DONTNEED);
+  return write_remotely(page, remote_block, PAGE);
+}
+
+static void set_up_remote(void) {
+  remote_uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+  struct uffdio_api api = {.api = UFFD_API};
+  remote_block = map_private(PAGE);
+  struct uffdio_register range = {
+      .range = {(uintptr_t)remote_block, PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+  pthread_t thread;
+  if (remote_uffd < 0 || ioctl(remote_uffd, UFFDIO_API, &api) ||
+      ioctl(remote_uffd, UFFDIO_REGISTER, &range) ||
+      pthread_create(&thread, NULL, serve_block, block))
+    die("a userfaultfd");
 }
 
 static struct {
@@ -131,32 +183,39 @@ static void step(uint64_t *random) {
   uint64_t page = next_random(random) % pages, version = next_random(random) % VERSIONS;
   if (!read_block(arena + page * PAGE, version)) die("reading a block");
   atomic_thread_fence(memory_order_release);
-  *(volatile uint64_t *)&table[page] = version;
-  atomic_fetch_add(&reads, 1);
+  if (read_block != read_remote)
+    *(volatile uint64_t *)&table[page] = version;
+  else if (!write_remotely(&table[page], &version, sizeof version))
+    die("process_vm_writev");
+  atomic_fetch_add(&state->reads, 1);
 }
 
 static void *reader(void *unused) {
   (void)unused;
   uint64_t random = 3;
   for (;;) {
-    while (atomic_load(&paused)) {
-      atomic_store(&parked, true);
+    while (atomic_load(&state->paused)) {
+      atomic_store(&state->parked, true);
       sleep_ns(1000000);
     }
-    atomic_store(&parked, false);
-    for (uint64_t i = 0; i < rate / 1000 + 1 && !atomic_load(&paused); i++) step(&random);
+    atomic_store(&state->parked, false);
+    for (uint64_t i = 0; i < rate / 1000 + 1 && !atomic_load(&state->paused); i++) step(&random);
     sleep_ns(1000000);
   }
   return NULL;
 }
 
+static void stop(void) {
+  atomic_store(&state->parked, false);
+  atomic_store(&state->paused, true);
+  while (!atomic_load(&state->parked)) sleep_ns(100000);
+}
+
 static void check(void) {
-  atomic_store(&parked, false);
-  atomic_store(&paused, true);
-  while (!atomic_load(&parked)) sleep_ns(100000);
+  stop();
   uint64_t page = 0;
   while (page < pages && is_filled(arena + page * PAGE, PAGE, mix(table[page]))) page++;
-  atomic_store(&paused, false);
+  atomic_store(&state->paused, false);
   if (page < pages)
     say("bad page %lu", page);
   else
@@ -168,6 +227,8 @@ int run_pinned(const struct options *options) {
   const char *how = option_text(options, "how", "direct");
   pages = option_number(options, "pages", 256);
   rate = option_number(options, "rate", 1000);
+  state = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (state == MAP_FAILED) die("mmap");
   arena = map_private(pages * PAGE);
   table = map_private((pages * 8 + PAGE - 1) / PAGE * PAGE);
   for (uint64_t page = 0; page < pages; page++) fill(arena + page * PAGE, PAGE, mix(0));
@@ -180,20 +241,36 @@ int run_pinned(const struct options *options) {
   } else if (strcmp(how, "fixed") == 0) {
     read_block = read_fixed;
     set_up_uring();
+  } else if (strcmp(how, "remote") == 0) {
+    read_block = read_remote;
   } else {
-    fprintf(stderr, "workload: how=%s is none of direct, aio, fixed\n", how);
+    fprintf(stderr, "workload: how=%s is none of direct, aio, fixed, remote\n", how);
     return 64;
   }
-  pthread_t thread;
-  if (pthread_create(&thread, NULL, reader, NULL)) die("pthread_create");
+  if (read_block == read_remote) {
+    pid_t child = fork();
+    if (child < 0) die("fork");
+    if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      set_up_remote();
+      reader(NULL);
+    }
+  } else {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, reader, NULL)) die("pthread_create");
+  }
   say("ready pid=%d arena=0x%lx pages=%lu table=0x%lx", getpid(), (uintptr_t)arena, pages,
       (uintptr_t)table);
   char command[128];
   while (next_command(command, sizeof command)) {
     if (strcmp(command, "check") == 0)
       check();
+    else if (strcmp(command, "stop") == 0)
+      stop(), say("ok");
+    else if (strcmp(command, "go") == 0)
+      atomic_store(&state->paused, false), say("ok");
     else if (strcmp(command, "report") == 0)
-      say("reads=%lu", (unsigned long)atomic_load(&reads));
+      say("reads=%lu", (unsigned long)atomic_load(&state->reads));
     else
       say("unknown");
   }

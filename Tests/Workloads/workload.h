@@ -81,5 +81,6 @@ int run_parked(const struct options *options);
 int run_state(const struct options *options);
 int run_tree(const struct options *options);
 int run_treeleaf(const char *milliseconds);
+int run_shared(const struct options *options);
 
 #endif

@@ -28,6 +28,12 @@ public struct Digest128: Sendable, Hashable, CustomStringConvertible {
 @inline(__always)
 func blockDigest(_ bytes: UnsafeRawPointer, count: Int) -> UInt64 { XXH3_64bits(bytes, count) }
 
+/// The XXH3-128 digest of the page at `page`, 4096 bytes.
+package func pageDigest(_ page: UnsafeRawPointer) -> Digest128 {
+  let hash = XXH3_128bits(page, ImageFormat.page)
+  return Digest128(high: hash.high64, low: hash.low64)
+}
+
 /// An XXH3-128 digest of bytes that come piece by piece.
 struct RunningDigest: ~Copyable {
   // The C state is never handed out, so it lives exactly as long as this value.

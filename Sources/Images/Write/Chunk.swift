@@ -214,6 +214,55 @@ package final class Chunk: @unchecked Sendable {
     }
   }
 
+  /// Takes present pages, whose bytes are in the chunk, from the parent instead where `isInParent` says
+  /// so. It is asked once for each present page, ascending, with the page's address and bytes.
+  ///
+  /// - Parameter unchanged: told of the pages that are taken from the parent. A few stay present if
+  ///   the runs fall to more pieces than there is room for.
+  package func replaceUnchanged(
+    _ isInParent: (UInt64, UnsafeRawPointer) -> Bool, unchanged: (UInt64) -> Void
+  ) {
+    guard let base = raw.baseAddress else { return }
+    swap(&planned, &segments)
+    segments.removeAll(keepingCapacity: true)
+    pageCount = 0
+    var source = 0
+    for (index, segment) in planned.enumerated() {
+      guard segment.flags.contains(.present) else {
+        _ = appendParent(PageRange(start: segment.start, pageCount: segment.pageCount))
+        continue
+      }
+      // A parent's segment, a present one behind it, and what is still to come.
+      let room = Self.segmentCapacity - 2 - (planned.count - index - 1)
+      var isOpen = false
+      for page in 0..<segment.pageCount {
+        let address = segment.start + page * pageBytes
+        let bytes = base + source * ImageFormat.page
+        source += 1
+        if isInParent(address, bytes), segments.count <= room {
+          _ = appendParent(PageRange(start: address, pageCount: 1))
+          unchanged(address)
+          isOpen = false
+          continue
+        }
+        if isOpen {
+          segments[segments.count - 1].pageCount += 1
+        } else {
+          segments.append(Segment(start: address, pageCount: 1, flags: segment.flags))
+          isOpen = true
+        }
+        // What is kept moves up, so that present pages lie one behind the other.
+        if pageCount != source - 1 {
+          memmove(base + pageCount * ImageFormat.page, bytes, ImageFormat.page)
+        }
+        pageCount += 1
+      }
+    }
+  }
+
+  /// The first address of the first run; nil if there is none.
+  package var start: UInt64? { segments.first?.start }
+
   /// How many of so many pages fit: all, or whole blocks.
   private func room(for pageLimit: Int) -> Int {
     if pageLimit <= 0 { return 0 }

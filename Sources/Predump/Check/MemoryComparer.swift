@@ -155,11 +155,11 @@ struct MemoryComparer: ~Copyable {
     case .tracked: filter = .populated
     // A page that is not the process's own comes from the file: it must be what the file has.
     case .privatePagesEachRound: filter = .populated
-    case .wholeInFreeze where vma.sharedObjectID == 0: filter = .populated
+    case .wholeInFreeze: filter = .populated
     case .unreadable:
       result.unreadableRanges.append(vma.range)
       return
-    case .wholeInFreeze, .wholeEachRound, .fromFile, .fromKernel: return
+    case .comparedInFreeze, .wholeEachRound, .fromFile, .fromKernel: return
     }
     var uncovered: [PageRange] = []
     try scanner.scan(vma.range, filter: filter, protect: false) { region in

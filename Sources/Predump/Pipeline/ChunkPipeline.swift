@@ -24,10 +24,10 @@ final class ChunkPipeline {
   private var encoderCount = 0
   private var nextSequence = 0
 
-  /// A chunk for the encoders, and who reads its pages if they are not in it yet.
+  /// A chunk for the encoders, and who fills it.
   private struct Work: Sendable {
     let chunk: Chunk
-    let reader: RoundReader?
+    let reader: RoundReader
   }
 
   /// What the writer is told, each with its place in the order.
@@ -65,7 +65,7 @@ final class ChunkPipeline {
     for _ in 0..<wanted {
       _ = try OSThread(name: "memdump-encode") {
         while let work = filled.take() {
-          work.reader?.load(work.chunk)
+          work.reader.load(work.chunk)
           work.chunk.encode()
           encoded.put(.chunk(work.chunk))
         }
@@ -100,10 +100,8 @@ final class ChunkPipeline {
     return chunk
   }
 
-  /// Sends a chunk on its way.
-  ///
-  /// - Parameter reader: reads its pages first; nil if they are in it.
-  func submit(_ chunk: Chunk, _ reader: RoundReader?) {
+  /// Sends a chunk on its way; `reader` fills it first.
+  func submit(_ chunk: Chunk, _ reader: RoundReader) {
     chunk.sequence = takeSequence()
     filled.put(Work(chunk: chunk, reader: reader))
   }

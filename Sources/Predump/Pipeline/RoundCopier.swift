@@ -4,13 +4,13 @@ internal import Kernel
 /// Fills chunks with what a round holds, or with what is to be read for it, and counts.
 struct RoundCopier {
   private let pipeline: ChunkPipeline
-  /// Reads planned pages; nil where nothing is planned.
+  /// Of the current process or object.
   private var reader: RoundReader?
   private let cancellation: Cancellation?
   private var throttle: Throttle
   private var debt: ScanDebt?
   private var chunk: Chunk?
-  /// What the round holds so far, and what is planned, of the process that is being copied.
+  /// What the round holds so far, and what is planned, of the process or object that is being copied.
   private(set) var populated = PopulatedSet()
 
   /// - Parameters:
@@ -27,9 +27,9 @@ struct RoundCopier {
   /// What follows are pages of another process, or of a shared object.
   ///
   /// - Parameters:
-  ///   - reader: reads what is planned.
+  ///   - reader: reads what is planned, and takes what is unchanged from the parent.
   ///   - debt: of the scans whose pages are stored.
-  mutating func beginProcess(reader: RoundReader? = nil, debt: ScanDebt? = nil) {
+  mutating func begin(_ reader: RoundReader, debt: ScanDebt? = nil) {
     flush()
     self.reader = reader
     self.debt = debt
@@ -40,6 +40,13 @@ struct RoundCopier {
   mutating func takeFromParent(_ range: PageRange) throws(CopyFailure) {
     while !(try currentChunk().appendParent(range)) { flush() }
     populated.append(range)
+  }
+
+  /// Takes a run, that was read and is unchanged, from the parent.
+  mutating func takeCompared(_ range: PageRange) throws(CopyFailure) {
+    if cancellation?.isCancelled ?? false { throw .interrupted }
+    try takeFromParent(range)
+    throttle.spend(range.byteCount, cancellation)
   }
 
   /// Stores a run, which the pipeline reads. What it cannot read its reader tells.
@@ -108,7 +115,7 @@ struct RoundCopier {
 
   /// Sends the last, partly filled chunk on its way.
   mutating func flush() {
-    if let chunk { pipeline.submit(chunk, reader) }
+    if let chunk, let reader { pipeline.submit(chunk, reader) }
     chunk = nil
   }
 
@@ -116,7 +123,8 @@ struct RoundCopier {
     if let chunk, !chunk.isFull { return chunk }
     flush()
     if cancellation?.isCancelled ?? false { throw .interrupted }
-    if let failure = reader?.progress.failure { throw .kernel(failure) }
+    guard let reader else { throw .pipeline }
+    if let failure = reader.progress.failure { throw .kernel(failure) }
     do throws(PipelineFailed) {
       let fresh = try pipeline.takeChunk()
       chunk = fresh

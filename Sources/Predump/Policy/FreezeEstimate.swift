@@ -1,6 +1,6 @@
 /// Predicts how long a frozen round would take, from what the live rounds were measured to cost.
 ///
-///     freeze = stops + scan + reads * perRead + bytes * perByte
+///     freeze = stops + scan + reads * perRead + bytes * perByte + compared bytes * perComparedByte
 ///
 /// Compression and writing are not in it: they happen after the thaw.
 struct FreezeEstimate: Sendable, Equatable {
@@ -13,7 +13,11 @@ struct FreezeEstimate: Sendable, Equatable {
   /// Handing the freeze over between threads, listing VMAs (ns).
   private static let fixedNanoseconds = 400_000.0
 
+  /// As above, for a comparison: reading and digesting, on all processors.
+  private static let defaultComparedBytesPerNanosecond = 4.0
+
   private var bytesPerNanosecond: Double?
+  private var comparedBytesPerNanosecond: Double?
   private var scanNanoseconds: Double = 0
 
   /// A live round copied so many bytes in so many reads and so much time.
@@ -25,14 +29,29 @@ struct FreezeEstimate: Sendable, Equatable {
     bytesPerNanosecond = bytesPerNanosecond.map { ($0 + rate) / 2 } ?? rate
   }
 
+  /// A live round compared so much shared memory with the chain in so much time.
+  mutating func observeComparison(bytes: UInt64, nanoseconds: UInt64) {
+    guard bytes >= 1 << 20, nanoseconds > 0 else { return }
+    let rate = min(Double(bytes) / Double(nanoseconds), 100)
+    comparedBytesPerNanosecond = comparedBytesPerNanosecond.map { ($0 + rate) / 2 } ?? rate
+  }
+
   /// Counting the dirty pages, which is the scan of a freeze, took so much time.
   mutating func observeScan(nanoseconds: UInt64) { scanNanoseconds = Double(nanoseconds) }
 
   /// The freeze that a last round would take now (ns).
-  func nanoseconds(pages: UInt64, reads: UInt64, threads: Int) -> UInt64 {
+  ///
+  /// - Parameter comparedPages: of shared memory, that are read and compared with the chain.
+  func nanoseconds(pages: UInt64, reads: UInt64, threads: Int, comparedPages: UInt64 = 0)
+    -> UInt64
+  {
     let bytes = Double(pages) * 4096
     let copy = bytes / (bytesPerNanosecond ?? Self.defaultBytesPerNanosecond)
     let stops = Self.fixedNanoseconds + Double(threads) * Self.perThreadNanoseconds
-    return UInt64(stops + scanNanoseconds + Double(reads) * Self.perReadNanoseconds + copy)
+    let comparison =
+      Double(comparedPages) * 4096
+      / (comparedBytesPerNanosecond ?? Self.defaultComparedBytesPerNanosecond)
+    return UInt64(
+      stops + comparison + scanNanoseconds + Double(reads) * Self.perReadNanoseconds + copy)
   }
 }

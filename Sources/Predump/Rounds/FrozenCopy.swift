@@ -16,12 +16,6 @@ struct FrozenCopy: ~Copyable {
     var spoolOffset: Int?
   }
 
-  /// A shared memory object, dumped once however many VMAs map it.
-  struct SharedObject: ~Copyable, Sendable {
-    let id: UInt64
-    let file: File
-  }
-
   private(set) var items: [Item] = []
   private(set) var counters = CopyCounters()
   /// Whether some bytes did not fit: they must be written while the process stands still.

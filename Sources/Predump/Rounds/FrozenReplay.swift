@@ -1,57 +1,6 @@
 internal import Images
 internal import Kernel
 
-/// The shared memory objects as the freeze found them: their part of the copied items, and their
-/// open files in case the copy had no room for all.
-struct SharedObjectCopy: ~Copyable {
-  private let objects: [SharedObjects.Object]
-  private let files: [Int: OpenObject]
-  /// Items from here on belong to objects; each names its object by position.
-  let firstItem: Int
-
-  private final class OpenObject {
-    let file: File
-    init(_ file: consuming File) { self.file = file }
-  }
-
-  /// Copies the data of every object that `members` map.
-  init(_ members: [FrozenMember], _ copy: inout FrozenCopy) throws(RoundFailure) {
-    firstItem = copy.beginSection()
-    let objects = SharedObjects.list(members: members.map(\.described.addressSpace.vmas))
-    var files: [Int: OpenObject] = [:]
-    for (position, object) in objects.enumerated() {
-      let file: File
-      let view = members[object.member].member
-      do throws(KernelError) { file = try view.view.process.open(object.linkName) } catch {
-        throw .kernel(error)
-      }
-      let open = OpenObject(file)
-      do throws(ScanFailure<CopyFailure>) {
-        try SharedObjects.forEachDataRun(in: open.file) { (range) throws(CopyFailure) in
-          try copy.store(range, vma: position, flags: .present) {
-            (offset, buffer) throws(KernelError) in
-            try SharedObjects.readPages(of: open.file, at: offset, into: buffer)
-          }
-        }
-      } catch { throw RoundFailure(error) }
-      files[position] = open
-    }
-    self.objects = objects
-    self.files = files
-  }
-
-  var count: Int { objects.count }
-
-  func object(_ position: Int) -> SharedObjects.Object { objects[position] }
-
-  func read(_ position: Int, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer)
-    throws(KernelError) -> ProcessMemory.ReadResult
-  {
-    guard let open = files[position] else { return .pages(0) }
-    return try SharedObjects.readPages(of: open.file, at: offset, into: buffer)
-  }
-}
-
 /// A process as the freeze found it.
 struct FrozenMember {
   let member: TreeMember
@@ -67,23 +16,41 @@ struct FrozenMember {
 
 /// Writes what a freeze copied, from memory, or from the frozen processes where memory was short.
 enum FrozenReplay {
+  /// - Parameter unchanged: pages that were copied though the chain holds the same bytes.
   static func write(
     _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy,
-    _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ writer: consuming RoundWriter
+    _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ writer: consuming RoundWriter,
+    unchanged: inout UInt64
   ) throws(RoundFailure) -> RoundWriter {
     // Not to be interrupted: what was copied is the only complete image.
     var copier = RoundCopier(pipeline: pipeline, cancellation: nil)
-    return try pipeline.write(with: writer) { () throws(RoundFailure) in
+    // The chunks come with their pages: these only look for unchanged ones.
+    let readers = members.map { RoundReader(nil, $0.member.history) }
+    let objectReaders = objects.readers()
+    let written = try pipeline.write(with: writer) { () throws(RoundFailure) in
       do throws(CopyFailure) {
         for index in members.indices {
           if index > 0 { pipeline.beginProcess(members[index].member.pid) }
-          copier.beginProcess()
+          copier.begin(readers[index])
           try write(&members[index], copy, &copier)
           copier.flush()
         }
-        try writeObjects(copy, objects, &members, pipeline, &copier)
+        try writeObjects(copy, objects, objectReaders, &members, pipeline, &copier)
       } catch { throw .copy(error) }
     }
+    do throws(KernelError) {
+      for (index, reader) in readers.enumerated() {
+        let read = try reader.finish()
+        members[index].described.addressSpace.account(for: read)
+        unchanged += read.unchangedCount
+      }
+      for (position, reader) in objectReaders.enumerated() {
+        let object = objects.object(position)
+        let pages = try reader.finish().unchangedCount
+        members[object.member].described.addressSpace.vmas[object.vma].take(unchanged: pages)
+      }
+    } catch { throw .kernel(error) }
+    return written
   }
 
   private static func write(
@@ -104,23 +71,31 @@ enum FrozenReplay {
   }
 
   private static func writeObjects(
-    _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy,
+    _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy, _ readers: [RoundReader],
     _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ copier: inout RoundCopier
   ) throws(CopyFailure) {
     var items = copy.items[objects.firstItem...]
-    for position in 0..<objects.count {
+    for (position, reader) in readers.enumerated() {
       let object = objects.object(position)
+      copier.flush()
       pipeline.beginSharedObject(object.id)
-      copier.beginProcess()
+      copier.begin(reader)
+      var record = members[object.member].described.addressSpace.vmas[object.vma]
       while let item = items.first, item.vma == position {
         items.removeFirst()
-        members[object.member].described.addressSpace.vmas[object.vma].pagesStored +=
-          try store(item, copy, &copier) { (offset, buffer) throws(KernelError) in
+        if item.flags == .parent {
+          try copier.takeFromParent(item.range)
+          record.pagesFromParent += item.range.pageCount
+        } else {
+          record.pagesStored += try store(item, copy, &copier) {
+            (offset, buffer) throws(KernelError) in
             try objects.read(position, at: offset, into: buffer)
           }
+        }
       }
-      copier.flush()
+      members[object.member].described.addressSpace.vmas[object.vma] = record
     }
+    copier.flush()
   }
 
   private static func store(

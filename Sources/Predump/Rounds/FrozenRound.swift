@@ -18,11 +18,14 @@ struct FrozenRound: ~Copyable {
   let verifies: Bool
   /// For which processes to look for buffers that are written unseen.
   let scan: ScanMode
+  let engineFaults: EngineFaultPlan
 
   /// What is left of the freeze.
   struct Outcome: ~Copyable {
     var written: WrittenRound
     var counters: CopyCounters
+    /// Pages that were copied and are taken from the parent: it holds the same bytes.
+    var unchangedPages: UInt64
     var report: FreezeReport
     /// To be released once the round is committed.
     let held: HeldProcess
@@ -36,6 +39,7 @@ struct FrozenRound: ~Copyable {
   /// - Parameter tree: brought up to date while everything stands still.
   func run(
     _ tree: inout TargetTree, _ pipeline: ChunkPipeline, images: borrowing ImagesDirectory,
+    _ known: ObjectHistories, _ comparer: PageComparer,
     onThaw: (FreezeReport) -> Void, onWarning: (String) -> Void
   ) throws(PredumpError) -> Outcome {
     // Everything that can be made ready is, before anything stands still.
@@ -66,18 +70,20 @@ struct FrozenRound: ~Copyable {
     do throws(RoundFailure) {
       var members = try copyMembers(tree.members, &copy)
       plan.faults.reach(.midFrozenCopy)
-      let objects = try SharedObjectCopy(members, &copy)
+      let objects = try SharedObjectCopy(members, &copy, known, comparer, faults: engineFaults)
       var report = FreezeReport(
         frozenNanoseconds: 0, freezingNanoseconds: freezingNanoseconds,
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
-        pages: copy.counters.pages,
+        pages: copy.counters.pages, pagesCompared: objects.pagesCompared,
         pagesFoundByVerification: verifies ? members.reduce(0) { $0 + $1.pagesFound } : nil,
         threadCount: threadCount, requestsInFlight: requestsInFlight,
         processCount: processCount)
       let finished: RoundWriter
+      var unchanged: UInt64 = 0
       if copy.hasOverflow {
         // More than the memory for it: the processes wait for the images.
-        finished = try FrozenReplay.write(copy, objects, &members, pipeline, writer)
+        finished = try FrozenReplay.write(
+          copy, objects, &members, pipeline, writer, unchanged: &unchanged)
         report.pages = members.reduce(0) { $0 + $1.pagesStored }
         report.frozenNanoseconds = try thaw(held)
         onThaw(report)
@@ -85,7 +91,8 @@ struct FrozenRound: ~Copyable {
         report.frozenNanoseconds = try thaw(held)
         _ = consume preferred
         onThaw(report)
-        finished = try FrozenReplay.write(copy, objects, &members, pipeline, writer)
+        finished = try FrozenReplay.write(
+          copy, objects, &members, pipeline, writer, unchanged: &unchanged)
       }
       let described = members.map(\.described)
       var statistics = RoundStatistics()
@@ -98,7 +105,7 @@ struct FrozenRound: ~Copyable {
       statistics.pagesScanned = described.pageCount
       return Outcome(
         written: WrittenRound(writer: finished, members: described, statistics: statistics),
-        counters: copy.counters, report: report, held: held)
+        counters: copy.counters, unchangedPages: unchanged, report: report, held: held)
     } catch { throw target.view.explain(error) }
   }
 
@@ -196,7 +203,7 @@ struct FrozenRound: ~Copyable {
   private func copyPages(_ vmas: [VMARecord], _ copy: inout FrozenCopy, _ member: TreeMember)
     throws(RoundFailure)
   {
-    var cursor = PopulatedSet.Cursor(member.populated)
+    var cursor = PopulatedSet.Cursor(member.history.held)
     var refused: UInt64?
     for (index, record) in vmas.enumerated() {
       let flags = RoundPlan.presentFlags(of: record)

@@ -17,12 +17,17 @@ struct LiveRound: ~Copyable {
   let freezeTimeoutNanoseconds: UInt64
   /// Bytes a second that are read at most; 0 is without limit.
   let bytesPerSecondLimit: UInt64
+  let engineFaults: EngineFaultPlan
   let onEvent: @Sendable (PredumpEvent) -> Void
 
   /// What the next round and the policy need to know.
   struct Outcome: ~Copyable {
     var written: WrittenRound
     var counters: CopyCounters
+    /// Pages that were read and taken from the parent: it holds the same bytes.
+    var unchangedPages: UInt64
+    /// Pages of shared objects that were compared with what the chain holds.
+    var compared: CopyCounters
     /// How long processes stood still for the scan (ns), in sum; 0 in a live scan.
     var scanStopNanoseconds: UInt64
 
@@ -31,7 +36,7 @@ struct LiveRound: ~Copyable {
   }
 
   /// A process's part of the round.
-  private struct Part {
+  struct Part {
     let member: TreeMember
     let reader: RoundReader
     /// What the round holds of it, and what is planned.
@@ -53,15 +58,17 @@ struct LiveRound: ~Copyable {
   /// Copies what changed in `members`, the target's first, with the pipeline writing behind.
   ///
   /// A descendant that exits or calls execve meanwhile is left out, or marked as gone.
-  func run(_ members: [TreeMember], _ pipeline: ChunkPipeline, images: borrowing ImagesDirectory)
-    throws(PredumpError) -> Outcome
-  {
+  func run(
+    _ members: [TreeMember], _ pipeline: ChunkPipeline, images: borrowing ImagesDirectory,
+    _ known: ObjectHistories, _ comparer: PageComparer
+  ) throws(PredumpError) -> Outcome {
     let target = members[0]
     let writer = try plan.writer(in: images, pid: target.pid)
     var progress = Progress(
       copier: RoundCopier(
         pipeline: pipeline, cancellation: cancellation, bytesPerSecondLimit: bytesPerSecondLimit),
       meter: ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent))
+    var objects: [ObjectPlan] = []
     do throws(RoundFailure) {
       let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
         for member in members {
@@ -75,16 +82,21 @@ struct LiveRound: ~Copyable {
             guard member !== target, case .targetGone = error else { throw .other(error) }
           }
         }
+        objects = try planObjects(&progress.parts, &progress.copier, pipeline, known, comparer)
       }
-      return try outcome(finished, progress)
+      known.finish(
+        objects.reduce(into: [:]) { held, object in held[object.id] = object.populated })
+      return try outcome(finished, progress, objects, compared: comparer.takeCounters())
     } catch { throw target.view.explain(error) }
   }
 
   /// Waits for nothing: the pipeline has come to its end.
-  private func outcome(_ writer: consuming RoundWriter, _ progress: Progress)
-    throws(RoundFailure) -> Outcome
-  {
+  private func outcome(
+    _ writer: consuming RoundWriter, _ progress: Progress, _ objects: [ObjectPlan],
+    compared: CopyCounters
+  ) throws(RoundFailure) -> Outcome {
     var counters = CopyCounters()
+    var unchanged: UInt64 = 0
     var described: [RoundMember] = []
     for (index, part) in progress.parts.enumerated() {
       let read: RoundReader.Outcome
@@ -98,9 +110,16 @@ struct LiveRound: ~Copyable {
         if index == 0 { throw .copy(.addressSpaceGone) }
         found.isGone = true
       }
-      found.addressSpace.subtract(read.missing)
+      found.addressSpace.account(for: read)
+      unchanged += read.unchangedCount
+      for object in objects where object.part == index {
+        do throws(KernelError) {
+          found.addressSpace.vmas[object.vma]
+            .take(unchanged: try object.reader.finish().unchangedCount)
+        } catch { throw .kernel(error) }
+      }
       described.append(found)
-      part.member.populated = part.populated.subtracting(read.missing)
+      part.member.history.held = part.populated.subtracting(read.missing)
     }
     var statistics = RoundStatistics()
     statistics.freezingMicroseconds = progress.freezingNanoseconds / 1000
@@ -110,7 +129,8 @@ struct LiveRound: ~Copyable {
     statistics.pagesScanned = described.pageCount
     return Outcome(
       written: WrittenRound(writer: writer, members: described, statistics: statistics),
-      counters: counters, scanStopNanoseconds: progress.stopNanoseconds)
+      counters: counters, unchangedPages: unchanged, compared: compared,
+      scanStopNanoseconds: progress.stopNanoseconds)
   }
 
   /// One process's part of the round.
@@ -119,9 +139,9 @@ struct LiveRound: ~Copyable {
     _ progress: inout Progress
   ) throws(PredumpError) {
     var part = Part(
-      member: member, reader: RoundReader(member.view.sharedMemory),
+      member: member, reader: RoundReader(.memory(member.view.sharedMemory), member.history),
       described: member.described(space))
-    progress.copier.beginProcess(reader: part.reader, debt: member.tracker.debt)
+    progress.copier.begin(part.reader, debt: member.tracker.debt)
     do throws(RoundFailure) {
       if stops {
         let planned = try scanStopped(&part, &progress)
@@ -159,7 +179,7 @@ struct LiveRound: ~Copyable {
 
   private func planAll(_ part: inout Part, _ progress: inout Progress) throws(RoundFailure) {
     let (member, reader) = (part.member, part.reader)
-    var cursor = PopulatedSet.Cursor(member.populated)
+    var cursor = PopulatedSet.Cursor(member.history.held)
     for index in part.described.addressSpace.vmas.indices {
       let record = part.described.addressSpace.vmas[index]
       do throws(ScanFailure<CopyFailure>) {
@@ -214,7 +234,7 @@ extension LiveRound {
       part.described.addressSpace = try member.view.addressSpace(isFrozen: true)
     } catch { throw .other(error) }
     try register(&part.described.addressSpace.vmas, member)
-    var cursor = PopulatedSet.Cursor(member.populated)
+    var cursor = PopulatedSet.Cursor(member.history.held)
     for (index, record) in part.described.addressSpace.vmas.enumerated() {
       do throws(ScanFailure<CopyFailure>) {
         try member.tracker.scan(record, isFrozen: false, previous: &cursor) {
@@ -241,20 +261,5 @@ extension LiveRound {
       }
     } catch { throw .copy(error) }
     plan.faults.reach(.midRound)
-  }
-}
-
-extension AddressSpace {
-  /// Takes pages that could not be read from what the VMAs that hold them are said to have stored.
-  fileprivate mutating func subtract(_ missing: [PageRange]) {
-    if missing.isEmpty { return }
-    var holes = PopulatedSet()
-    for range in missing.sorted(by: { $0.start < $1.start }) { holes.append(range) }
-    var cursor = PopulatedSet.Cursor(holes)
-    for index in vmas.indices {
-      cursor.split(vmas[index].range) { piece, isMissing in
-        if isMissing { vmas[index].pagesStored -= min(piece.pageCount, vmas[index].pagesStored) }
-      }
-    }
   }
 }

@@ -47,11 +47,52 @@ enum SharedObjects {
       guard let data = next else { return }
       let start = data.lowerBound / pageBytes * pageBytes
       let end = (data.upperBound + pageBytes - 1) / pageBytes * pageBytes
+      // Punched between the two questions: nothing is there.
+      if start == end { continue }
       do throws(Failure) { try body(PageRange(start: start, end: end)) } catch {
         throw .body(error)
       }
       offset = end
     }
+  }
+
+  /// Hands out the pages of `object` that a round has to hold, ascending, and what is to be done with
+  /// each. Those that the round before holds are read and compared. What was a hole and what became
+  /// one is left out: CRIU restores pages that are in no pagemap as zeros.
+  static func scan(
+    _ object: OpenObject, _ history: StreamHistory, _ comparer: PageComparer,
+    faults: EngineFaultPlan,
+    _ body: (PageRange, DirtyTracker.Fate) throws(CopyFailure) -> Void
+  ) throws(RoundFailure) {
+    var cursor = PopulatedSet.Cursor(history.held)
+    var end: UInt64 = 0
+    do throws(ScanFailure<CopyFailure>) {
+      try forEachDataRun(in: object.file) { (run) throws(CopyFailure) in
+        #if DEBUG
+          if faults.has(.keepPunchedHole) {
+            try cursor.split(PageRange(start: end, end: max(end, run.start))) {
+              (piece, isHeld) throws(CopyFailure) in
+              if isHeld { try body(piece, .fromParent) }
+            }
+          }
+          let trustsBlindly = faults.has(.trustSharedObject)
+        #else
+          let trustsBlindly = false
+        #endif
+        end = run.end
+        try cursor.split(run) { (piece, isHeld) throws(CopyFailure) in
+          if !isHeld {
+            try body(piece, .store)
+          } else if trustsBlindly {
+            try body(piece, .fromParent)
+          } else {
+            try comparer.split(piece, of: object, history.digests) {
+              (part, isSame) throws(CopyFailure) in try body(part, isSame ? .fromParent : .store)
+            }
+          }
+        }
+      }
+    } catch { throw RoundFailure(error) }
   }
 
   /// Reads whole pages of an object; what lies beyond its end reads as zeros.

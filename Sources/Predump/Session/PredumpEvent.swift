@@ -74,6 +74,9 @@ public struct RoundReport: Sendable {
   public var kind: RoundKind
   /// Pages stored, zero ones and those from the parent.
   public var totals: RoundTotals
+  /// Pages that were written, or may have been, and hold the bytes that the round before holds: they
+  /// were read, and are taken from it.
+  public var unchangedPages: UInt64
   /// Bytes of the stored pages before compression.
   public var bytesIn: UInt64
   /// From its begin to its last rename (ns).
@@ -114,6 +117,8 @@ public struct FreezeReport: Sendable {
   public var predictedNanoseconds: UInt64
   /// Pages copied.
   public var pages: UInt64
+  /// Pages of shared memory that were compared with what the chain holds.
+  public var pagesCompared: UInt64
   /// Pages that tracking called unchanged and the verification found otherwise; nil without one.
   public var pagesFoundByVerification: UInt64?
   /// Threads stopped.

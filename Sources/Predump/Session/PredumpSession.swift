@@ -11,6 +11,8 @@ struct PredumpSession: ~Copyable {
 
   private var tree: TargetTree
   private let pipeline: ChunkPipeline
+  private let comparer: PageComparer
+  private let objects: ObjectHistories
   private var images: ImagesDirectory
 
   private let began = MonotonicClock.now
@@ -44,8 +46,11 @@ struct PredumpSession: ~Copyable {
   ) throws(PredumpError) {
     var tree = try TargetTree(options, onEvent)
     let pipeline: ChunkPipeline
+    let comparer: PageComparer
     do throws(KernelError) {
       pipeline = try ChunkPipeline(compression: options.compression, encoders: options.encoders)
+      // As many as compress: in a freeze these have nothing to do.
+      comparer = try PageComparer(processors: options.encoders)
     } catch { throw .kernel(error) }
     let identity = tree.target.view.identity
     // The images directory first: a dump that has nowhere to go leaves the target alone.
@@ -67,6 +72,8 @@ struct PredumpSession: ~Copyable {
     self.onEvent = onEvent
     self.tree = tree
     self.pipeline = pipeline
+    self.comparer = comparer
+    objects = ObjectHistories(faults: options.tuning.faults)
     self.images = images
     residentPages = attachment.residentBytes / pageBytes
   }
@@ -104,8 +111,11 @@ struct PredumpSession: ~Copyable {
       plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
       scan: options.scan,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
-      bytesPerSecondLimit: options.bytesPerSecondLimit, onEvent: onEvent)
-    let outcome = try round.run(tree.members, pipeline, images: images)
+      bytesPerSecondLimit: options.bytesPerSecondLimit, engineFaults: options.tuning.faults,
+      onEvent: onEvent)
+    let outcome = try round.run(tree.members, pipeline, images: images, objects, comparer)
+    let (unchanged, compared) = (outcome.unchangedPages, outcome.compared)
+    estimate.observeComparison(bytes: compared.bytes, nanoseconds: compared.nanoseconds)
     let members = outcome.written.members
     let counters = outcome.counters
     let scanStop = outcome.scanStopNanoseconds
@@ -119,7 +129,8 @@ struct PredumpSession: ~Copyable {
     let (pending, threads) = try countPending(members)
     pendingHistory.append(pending.pageCount)
     let freeze = estimate.nanoseconds(
-      pages: pending.pageCount, reads: pending.runCount, threads: threads)
+      pages: pending.pageCount, reads: pending.runCount, threads: threads,
+      comparedPages: pending.comparedPageCount)
     let now = MonotonicClock.now
     let verdict = options.policy.verdict(
       for: ConvergencePolicy.Sample(
@@ -127,7 +138,8 @@ struct PredumpSession: ~Copyable {
         estimatedFreezeNanoseconds: freeze, elapsedNanoseconds: now - began))
     let wall = now - plan.began
     let report = RoundReport(
-      index: plan.index, name: plan.name, kind: .live, totals: totals, bytesIn: counters.bytes,
+      index: plan.index, name: plan.name, kind: .live, totals: totals,
+      unchangedPages: unchanged, bytesIn: totals.pagesStored * pageBytes,
       wallNanoseconds: wall, copyNanoseconds: counters.nanoseconds,
       scanStopNanoseconds: scanStop, pendingPages: pending.pageCount,
       dirtyPagesPerSecond: Double(pending.pageCount) / (Double(wall) / 1e9),
@@ -150,19 +162,23 @@ struct PredumpSession: ~Copyable {
       plan: plan, leave: options.leave,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
-      predictedNanoseconds: predicted, verifies: options.verifiesFinal, scan: options.scan)
+      predictedNanoseconds: predicted, verifies: options.verifiesFinal, scan: options.scan,
+      engineFaults: options.tuning.faults)
     let outcome = try round.run(
-      &tree, pipeline, images: images, onThaw: { report in onEvent(.thawed(report)) },
+      &tree, pipeline, images: images, objects, comparer,
+      onThaw: { report in onEvent(.thawed(report)) },
       onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
     let held = outcome.held
     let counters = outcome.counters
     let members = outcome.written.members
+    let unchanged = outcome.unchangedPages
     let totals = try outcome.takeWritten().commit(plan)
     try images.add(plan.name, round: plan.index, members)
     tree.announce(round: plan.index)
     let report = RoundReport(
-      index: plan.index, name: plan.name, kind: .frozen, totals: totals, bytesIn: counters.bytes,
+      index: plan.index, name: plan.name, kind: .frozen, totals: totals,
+      unchangedPages: unchanged, bytesIn: totals.pagesStored * pageBytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
       scanStopNanoseconds: 0, pendingPages: 0, dirtyPagesPerSecond: 0,
       estimatedFreezeNanoseconds: 0, verdict: nil)

@@ -183,14 +183,15 @@ struct DirtyTracker: ~Copyable {
         (region) throws(Failure) in try store(region, body)
       }
     case .wholeInFreeze:
-      if isFrozen, record.sharedObjectID == 0 {
+      if isFrozen {
         try scanner.scan(record.range, filter: .populated, protect: false) {
           (region) throws(Failure) in try store(region, body)
         }
       }
     case .wholeEachRound:
       do throws(Failure) { try body(record.range, .store) } catch { throw .body(error) }
-    case .fromFile, .fromKernel, .unreadable: break
+    // Shared objects are read through themselves: see `SharedObjects.scan`.
+    case .comparedInFreeze, .fromFile, .fromKernel, .unreadable: break
     }
   }
 
@@ -354,4 +355,6 @@ struct PendingPages: Sendable, Equatable {
   var pageCount: UInt64 = 0
   /// Runs of such pages: each is a read of its own.
   var runCount: UInt64 = 0
+  /// Pages of shared objects that a freeze compares with what the chain holds.
+  var comparedPageCount: UInt64 = 0
 }

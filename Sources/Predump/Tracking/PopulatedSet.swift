@@ -37,6 +37,23 @@ struct PopulatedSet: Sendable {
 
     init(_ set: PopulatedSet) { runs = set.runs }
 
+    /// For ranges from `address` on.
+    init(_ set: PopulatedSet, from address: UInt64) {
+      runs = set.runs
+      var (low, high) = (0, runs.count)
+      while low < high {
+        let middle = (low + high) / 2
+        if runs[middle].end <= address { low = middle + 1 } else { high = middle }
+      }
+      index = low
+    }
+
+    /// Whether the set holds the page at `address`. Addresses ascend from call to call.
+    mutating func holds(_ address: UInt64) -> Bool {
+      while index < runs.count, runs[index].end <= address { index += 1 }
+      return index < runs.count && runs[index].start <= address
+    }
+
     /// Calls `body` for the pieces of `range`, ascending, and whether the set holds them.
     mutating func split<Failure: Error>(
       _ range: PageRange, _ body: (PageRange, Bool) throws(Failure) -> Void

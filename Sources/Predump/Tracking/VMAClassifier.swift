@@ -40,10 +40,9 @@ struct VMAClassifier {
       status: Self.status(of: kind, isShared: entry.isShared),
       adviceBits: Self.adviceBits(of: flags), sharedObjectID: 0, kind: kind,
       treatment: Self.treatment(of: kind, isShared: entry.isShared), path: entry.path)
-    if isTrackedWrongly, [.wholeInFreeze, .privatePagesEachRound].contains(record.treatment) {
-      record.treatment = .tracked
-    }
-    if entry.isShared, record.treatment == .wholeInFreeze {
+    let untrusted: [VMATreatment] = [.comparedInFreeze, .wholeInFreeze, .privatePagesEachRound]
+    if isTrackedWrongly, untrusted.contains(record.treatment) { record.treatment = .tracked }
+    if record.treatment == .comparedInFreeze {
       record.sharedObjectID = numbers.number(
         device: entry.device, inode: entry.inode, isSysV: kind == .sysvSharedMemory)
     }
@@ -86,7 +85,10 @@ struct VMAClassifier {
     case .anonymous, .heap, .stack: return .tracked
     case .privateFile: return .privatePagesEachRound
     case .sharedFile: return .fromFile
-    case .sharedAnonymous, .memfd, .sysvSharedMemory, .hugetlb: return .wholeInFreeze
+    case .sharedAnonymous, .memfd, .sysvSharedMemory: return .comparedInFreeze
+    // Shared ones are read through their object. A private one only in the freeze: to read a page
+    // that went meanwhile would take one from the machine's pool.
+    case .hugetlb: return isShared ? .comparedInFreeze : .wholeInFreeze
     case .vdso, .aioRing: return .wholeEachRound
     case .vvar, .vsyscall, .ioUring: return .fromKernel
     case .device, .secretMemory: return .unreadable

@@ -139,6 +139,7 @@ struct TargetTree {
         let pending = try member.pending(last.addressSpace.vmas)
         sum.pageCount += pending.pageCount
         sum.runCount += pending.runCount
+        sum.comparedPageCount += pending.comparedPageCount
         threads += try member.threadCount()
       } catch {
         guard member !== target, case .targetGone = error else { throw error }

@@ -14,8 +14,8 @@ final class TreeMember {
   let since: Int
   var view: TargetView
   var tracker: DirtyTracker
-  /// What the last round holds of it.
-  var populated = PopulatedSet()
+  /// What the chain holds of its own memory.
+  let history: StreamHistory
   /// Compares in the freeze, if that was asked for.
   var verifier: FinalVerifier?
   private var signs = PinnedWriters()
@@ -32,6 +32,7 @@ final class TreeMember {
     let view = try TargetView(process, numbers: numbers, faults: tuning.faults)
     do throws(KernelError) {
       tracker = DirtyTracker(pagemap: try view.process.open("pagemap"), tuning: tuning)
+      history = try StreamHistory.ofProcess(tuning.faults)
     } catch { throw view.explain(error) }
     prefix = parent == nil ? "" : "process \(view.process.pid) (\(view.identity.command)): "
     self.view = view
@@ -93,9 +94,16 @@ final class TreeMember {
     do throws(KernelError) { pending = try tracker.pending(vmas) } catch {
       throw view.explain(error)
     }
-    for vma in vmas where vma.treatment != .tracked && vma.pagesStored > 0 {
+    for vma in vmas where vma.treatment != .tracked && vma.pagesStored + vma.pagesFromParent > 0 {
+      // Of a shared object, what this round found changed: as much may change until the freeze.
       pending.pageCount += vma.pagesStored
       pending.runCount += 1
+      if vma.treatment == .comparedInFreeze {
+        pending.comparedPageCount += vma.pagesStored + vma.pagesFromParent
+      } else {
+        // Read again in any case, also what was the same.
+        pending.pageCount += vma.pagesFromParent
+      }
     }
     return pending
   }

@@ -125,7 +125,8 @@ final class HumanReporter: PredumpReporter {
     say(
       "       \(Units.duration(report.wallNanoseconds)), of that "
         + "\(Units.duration(report.copyNanoseconds)) reading; "
-        + "\(Units.count(report.pendingPages, "page")) written meanwhile")
+        + "\(Units.count(report.pendingPages, "page")) written meanwhile; "
+        + "\(Units.count(report.unchangedPages, "page")) written with the same bytes")
   }
 
   private func predicted(_ report: FreezePrediction) {

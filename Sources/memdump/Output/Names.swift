@@ -73,6 +73,7 @@ extension VMATreatment {
     switch self {
     case .tracked: "tracked"
     case .privatePagesEachRound: "private-pages-each-round"
+    case .comparedInFreeze: "compared-in-freeze"
     case .wholeInFreeze: "whole-in-freeze"
     case .wholeEachRound: "whole-each-round"
     case .fromFile: "from-file"

@@ -64,6 +64,7 @@ struct RoundBody: Encodable, Sendable {
   let pagesStored: UInt64
   let pagesZero: UInt64
   let pagesFromParent: UInt64
+  let pagesUnchanged: UInt64
   let bytesIn: UInt64
   let bytesOut: UInt64
   let ratio: Double?
@@ -84,6 +85,7 @@ struct RoundBody: Encodable, Sendable {
     pagesStored = report.totals.pagesStored
     pagesZero = report.totals.pagesZero
     pagesFromParent = report.totals.pagesFromParent
+    pagesUnchanged = report.unchangedPages
     bytesIn = report.bytesIn
     bytesOut = report.totals.payloadBytes
     ratio = Units.ratio(bytesIn, bytesOut)
@@ -121,6 +123,7 @@ struct ThawedBody: Encodable, Sendable {
   let copyNs: UInt64
   let predictedNs: UInt64
   let pages: UInt64
+  let pagesCompared: UInt64
   let pagesFoundByVerification: UInt64?
   let threads: Int
   let requestsInFlight: UInt32
@@ -132,6 +135,7 @@ struct ThawedBody: Encodable, Sendable {
     copyNs = report.copyNanoseconds
     predictedNs = report.predictedNanoseconds
     pages = report.pages
+    pagesCompared = report.pagesCompared
     pagesFoundByVerification = report.pagesFoundByVerification
     threads = report.threadCount
     requestsInFlight = report.requestsInFlight
