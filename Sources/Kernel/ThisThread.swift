@@ -10,6 +10,29 @@ package enum ThisThread {
   /// Lets the calling thread run before others (nice -20), where the user may do that.
   package static func preferIfPermitted() { _ = clinux_prefer_this_thread() }
 
+  /// Sets the calling thread's nice value; threads that it starts inherit it. A lower value than
+  /// now takes CAP_SYS_NICE.
+  package static func setNice(_ value: Int32) throws(KernelError) {
+    _ = try invoke("setpriority", on: "nice \(value)") { clinux_set_nice(value) }
+  }
+
+  /// Sets how the calling thread's reads and writes stand against those of others; threads that it
+  /// starts inherit it.
+  package static func setIOPriority(_ priority: IOPriority) throws(KernelError) {
+    let (group, level): (CInt, CInt) =
+      switch priority {
+      case .bestEffort(let level): (2, level)
+      case .idle: (3, 0)
+      }
+    _ = try invoke("ioprio_set", on: "\(priority)") { clinux_set_io_priority(group, level) }
+  }
+
+  /// Gives up all capabilities of the calling thread but these; threads that it starts inherit what
+  /// is left. For good: there is no way back.
+  package static func keepCapabilities(_ kept: Capabilities) throws(KernelError) {
+    _ = try invoke("capset", on: "this thread") { clinux_keep_capabilities(kept.rawValue) }
+  }
+
   /// Opens `/proc/thread-self/name`.
   package static func open(_ name: String, writable: Bool = false) throws(KernelError) -> File {
     let path = "\(path)/\(name)"

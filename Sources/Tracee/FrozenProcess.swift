@@ -25,7 +25,13 @@ package struct FrozenProcess: ~Copyable {
 
   private static let stopLookNanoseconds: UInt64 = 100_000_000
 
-  private let orders = BlockingQueue<LeaveState>()
+  private enum Order: Sendable {
+    case leave(LeaveState)
+    /// To be stopped by SIGSTOP instead of by us; the guardian undoes that if we die.
+    case handOver(ProcessGuardian)
+  }
+
+  private let orders = BlockingQueue<Order>()
   private let reports = BlockingQueue<Result<Report, TraceError>>()
   private let thread: OSThread
 
@@ -33,6 +39,7 @@ package struct FrozenProcess: ~Copyable {
     var began: UInt64
     var ended: UInt64
     var threadCount: Int
+    var wasStopped = false
   }
 
   /// Stops every thread of `target`, also those born meanwhile.
@@ -76,12 +83,34 @@ package struct FrozenProcess: ~Copyable {
   ///
   /// - Returns: nanoseconds from the first thread asked to stop to the last one let go.
   package consuming func thaw(leaving state: LeaveState) throws(TraceError) -> UInt64 {
-    orders.put(state)
+    orders.put(.leave(state))
     switch reports.take() {
     case .success(let report)?: return report.ended - began
     case .failure(let error)?: throw error
     case nil: return MonotonicClock.now - began
     }
+  }
+
+  /// Lets go of the threads without any of them running an instruction: from now on the process is
+  /// stopped as by SIGSTOP, so that somebody else can trace it.
+  ///
+  /// - Parameter guardian: continues the process should we be killed.
+  /// - Throws: `.notStopping` if not all threads are seen stopped in time; the process runs then.
+  package consuming func handOver(
+    of target: borrowing TargetProcess, guardian: ProcessGuardian, timeoutNanoseconds: UInt64
+  ) throws(TraceError) -> StoppedProcess {
+    let began = began
+    orders.put(.handOver(guardian))
+    let report: Report
+    switch reports.take() {
+    case .success(let done)?: report = done
+    case .failure(let error)?: throw error
+    case nil: throw .gone(pid: target.pid)
+    }
+    let stopped = try StoppedProcess(
+      target, guardian, began: began, isOurStop: !report.wasStopped)
+    try stopped.waitForThreads(timeoutNanoseconds: timeoutNanoseconds)
+    return stopped
   }
 
   /// The threads run into their stop by themselves: a moment later the process shows as stopped.
@@ -95,7 +124,7 @@ package struct FrozenProcess: ~Copyable {
   /// The tracer thread's life: stop all, report, wait for the order, let all go, report.
   private static func hold(
     _ pid: Int32, _ startTicks: UInt64, _ timeout: UInt64, _ faults: FaultPlan,
-    orders: BlockingQueue<LeaveState>, reports: BlockingQueue<Result<Report, TraceError>>
+    orders: BlockingQueue<Order>, reports: BlockingQueue<Result<Report, TraceError>>
   ) {
     defer { reports.close() }
     do throws(TraceError) {
@@ -112,13 +141,19 @@ package struct FrozenProcess: ~Copyable {
       try held.stopAll(of: target)
       let stopped = Report(began: began, ended: MonotonicClock.now, threadCount: held.count)
       reports.put(.success(stopped))
-      let order = orders.take() ?? .running
+      let order = orders.take() ?? .leave(.running)
+      var wasStopped = held.wasStopped
       do throws(KernelError) {
         switch order {
-        case .running: break
+        case .leave(.running): break
         // Queued before the threads are let go, so that none of them runs an instruction.
-        case .stopped: try target.send(signal: SIGSTOP)
-        case .killed: try target.send(signal: SIGKILL)
+        case .leave(.stopped): try target.send(signal: SIGSTOP)
+        case .leave(.killed): try target.send(signal: SIGKILL)
+        case .handOver(let guardian):
+          // Somebody else's stop is not ours to end.
+          if try target.status().hasStopPending { wasStopped = true }
+          if !wasStopped { try guardian.setContinues(true) }
+          try target.send(signal: SIGSTOP)
         }
       } catch {
         held.letGo()
@@ -127,8 +162,10 @@ package struct FrozenProcess: ~Copyable {
       let threadCount = held.count
       held.letGo()
       let ended = MonotonicClock.now
-      if order == .stopped { Self.waitUntilStopped(target) }
-      reports.put(.success(Report(began: began, ended: ended, threadCount: threadCount)))
+      if case .leave(.stopped) = order { Self.waitUntilStopped(target) }
+      reports.put(
+        .success(
+          Report(began: began, ended: ended, threadCount: threadCount, wasStopped: wasStopped)))
     } catch { reports.put(.failure(error)) }
   }
 }

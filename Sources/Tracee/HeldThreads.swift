@@ -7,6 +7,8 @@ struct HeldThreads {
   let faults: FaultPlan
   let except: Int32
   private var threads: [Int32: Held] = [:]
+  /// Whether job control had stopped the process already.
+  private(set) var wasStopped = false
 
   /// Arrays cannot hold values that have one owner: a box that has one.
   private final class Held {
@@ -59,6 +61,7 @@ struct HeldThreads {
       do throws(TraceError) {
         let stop = try held.thread.waitForEventStop(
           deadline: deadline, allowedMilliseconds: allowedMilliseconds)
+        if stop == .jobControl { wasStopped = true }
         try held.thread.hideInterruption(stop)
       } catch {
         threads[tid] = nil

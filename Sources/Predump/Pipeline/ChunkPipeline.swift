@@ -57,6 +57,8 @@ final class ChunkPipeline {
     let (results, encoderEnds, hasFailed) = (results, encoderEnds, hasFailed)
     for _ in 0..<encoderCount {
       _ = try OSThread(name: "memdump-encode") {
+        // Only memory is worked on here.
+        try? ThisThread.keepCapabilities([])
         while let chunk = filled.take() {
           chunk.encode()
           encoded.put(.chunk(chunk))
@@ -65,6 +67,7 @@ final class ChunkPipeline {
       }
     }
     _ = try OSThread(name: "memdump-write") {
+      try? ThisThread.keepCapabilities(.files)
       var writer = OrderedWriter(free: free, results: results, hasFailed: hasFailed)
       while let message = encoded.take() { writer.accept(message) }
     }

@@ -13,6 +13,8 @@ struct FrozenRound: ~Copyable {
   let predictedNanoseconds: UInt64
   /// Whether pages that tracking calls unchanged are compared with the chain.
   let verifies: Bool
+  /// The user's commands, of which one may be for the freeze.
+  let hooks: HookRunner
 
   /// What is left of the freeze.
   struct Outcome: ~Copyable {
@@ -54,17 +56,17 @@ struct FrozenRound: ~Copyable {
         frozenNanoseconds: 0, freezingNanoseconds: frozen.freezingNanoseconds,
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
         pages: copy.counters.pages, pagesFoundByVerification: found,
-        threadCount: frozen.threadCount)
+        threadCount: frozen.threadCount, commandNanoseconds: nil)
       let replay = FrozenReplay(pid: view.process.pid)
       let finished: RoundWriter
       if copy.hasOverflow {
         // More than the memory for it: the process waits for the images.
         finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
         report.pages = space.vmas.reduce(0) { $0 + $1.pagesStored }
-        report.frozenNanoseconds = try thaw(frozen)
+        report.frozenNanoseconds = try thaw(frozen, view, &report.commandNanoseconds)
         onThaw(report)
       } else {
-        report.frozenNanoseconds = try thaw(frozen)
+        report.frozenNanoseconds = try thaw(frozen, view, &report.commandNanoseconds)
         onThaw(report)
         finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
       }
@@ -99,16 +101,15 @@ struct FrozenRound: ~Copyable {
     } catch { throw .kernel(error) }
   }
 
-  private func thaw(_ frozen: consuming FrozenProcess) throws(RoundFailure) -> UInt64 {
-    do throws(TraceError) {
-      plan.faults.reach(.beforeThaw)
-      let nanoseconds = try frozen.thaw(leaving: leave)
-      plan.faults.reach(.afterThaw)
-      return nanoseconds
-    } catch {
-      if case .kernel(let cause) = error { throw .kernel(cause) }
-      throw .copy(.addressSpaceGone)
-    }
+  private func thaw(
+    _ frozen: consuming FrozenProcess, _ view: borrowing TargetView, _ command: inout UInt64?
+  ) throws(RoundFailure) -> UInt64 {
+    plan.faults.reach(.beforeThaw)
+    let nanoseconds = try hooks.endFreeze(
+      frozen, of: view.process, plan, leaving: leave,
+      timeoutNanoseconds: freezeTimeoutNanoseconds, commandNanoseconds: &command)
+    plan.faults.reach(.afterThaw)
+    return nanoseconds
   }
 
   private func copyPages(

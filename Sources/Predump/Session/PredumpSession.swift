@@ -8,6 +8,7 @@ struct PredumpSession: ~Copyable {
   private let options: PredumpOptions
   private let cancellation: Cancellation
   private let onEvent: @Sendable (PredumpEvent) -> Void
+  private let hooks: HookRunner
 
   private var view: TargetView
   private var tracker: DirtyTracker
@@ -32,7 +33,26 @@ struct PredumpSession: ~Copyable {
     for item in checks.items where item.status == .warning {
       onEvent(.warning("\(item.title): \(item.detail)"))
     }
-    var session = try PredumpSession(options, cancellation, onEvent)
+    try options.gentleness.apply()
+    let hooks = try HookRunner(options, cancellation, onEvent)
+    do throws(PredumpError) {
+      let watch = try TargetWatch(options)
+      var summary = try run(options, cancellation, onEvent, hooks)
+      // Tracking is over.
+      watch.finish(&summary, options, cancellation)
+      try hooks.tell(.complete)
+      return summary
+    } catch {
+      try? hooks.tell(.failed, message: "\(error)")
+      throw error
+    }
+  }
+
+  private static func run(
+    _ options: PredumpOptions, _ cancellation: Cancellation,
+    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
+  ) throws(PredumpError) -> PredumpSummary {
+    var session = try PredumpSession(options, cancellation, onEvent, hooks)
     do throws(PredumpError) {
       return try session.runToEnd()
     } catch {
@@ -43,7 +63,7 @@ struct PredumpSession: ~Copyable {
 
   private init(
     _ options: PredumpOptions, _ cancellation: Cancellation,
-    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void
+    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
   ) throws(PredumpError) {
     let process: TargetProcess
     do throws(KernelError) { process = try TargetProcess(pid: options.pid) } catch {
@@ -73,9 +93,11 @@ struct PredumpSession: ~Copyable {
         AttachReport(
           target: view.identity, stoppedNanoseconds: attached.stoppedNanoseconds,
           residentBytes: resident, vmaCount: vmaCount)))
+    Privileges.reduce()
     self.options = options
     self.cancellation = cancellation
     self.onEvent = onEvent
+    self.hooks = hooks
     self.view = view
     tracker = attached.take()
     self.pipeline = pipeline
@@ -122,14 +144,16 @@ struct PredumpSession: ~Copyable {
       }
       if cancellation.isCancelled { throw .interrupted }
       guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
+      try hooks.tell(.converged)
       let freeze = try runFrozenRound(verdict)
-      let withinBudget = freeze.frozenNanoseconds <= options.policy.targetDowntimeNanoseconds
+      let withinBudget = freeze.ownNanoseconds <= options.policy.targetDowntimeNanoseconds
       return try finish(withinBudget ? .complete : .completeOverBudget, freeze: freeze)
     }
   }
 
   private mutating func runLiveRound() throws(PredumpError) -> Verdict {
     if cancellation.isCancelled { throw .interrupted }
+    try hooks.tell(.preRound, nextPlan(.live))
     let plan = nextPlan(.live)
     let round = LiveRound(
       plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
@@ -145,6 +169,7 @@ struct PredumpSession: ~Copyable {
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
     try images.add(plan.name)
     plan.faults.reach(.afterRecord)
+    try hooks.tell(.postRound, plan)
     if reports.isEmpty == false || counters.bytes > 0 {
       estimate.observeCopy(
         bytes: counters.bytes, reads: counters.reads, nanoseconds: counters.nanoseconds)
@@ -176,20 +201,27 @@ struct PredumpSession: ~Copyable {
     onEvent(
       .freezePredicted(
         FreezePrediction(nanoseconds: predicted, pages: expected, verdict: verdict)))
+    try hooks.tell(.preRound, nextPlan(.frozen))
     let plan = nextPlan(.frozen)
     _ = try needsStoppedScan()
     let round = FrozenRound(
       plan: plan, leave: options.leave,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
-      predictedNanoseconds: predicted, verifies: options.verifiesFinal)
-    let outcome = try round.run(
-      &view, tracker, pipeline, images: images, previous: populated,
-      onThaw: { report in onEvent(.thawed(report)) })
+      predictedNanoseconds: predicted, verifies: options.verifiesFinal, hooks: hooks)
+    let outcome = try options.gentleness.suspended { () throws(PredumpError) in
+      try round.run(
+        &view, tracker, pipeline, images: images, previous: populated,
+        onThaw: { report in
+          onEvent(.thawed(report))
+          try? hooks.tell(.thawed, plan)
+        })
+    }
     let freeze = outcome.report
     let counters = outcome.counters
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
     try images.add(plan.name)
+    try hooks.tell(.postRound, plan)
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .frozen, totals: totals, bytesIn: counters.bytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,

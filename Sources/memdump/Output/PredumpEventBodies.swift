@@ -102,6 +102,7 @@ struct ThawedBody: Encodable, Sendable {
   let pages: UInt64
   let pagesFoundByVerification: UInt64?
   let threads: Int
+  let commandNs: UInt64?
 
   init(_ report: FreezeReport) {
     frozenNs = report.frozenNanoseconds
@@ -111,6 +112,7 @@ struct ThawedBody: Encodable, Sendable {
     pages = report.pages
     pagesFoundByVerification = report.pagesFoundByVerification
     threads = report.threadCount
+    commandNs = report.commandNanoseconds
   }
 }
 
@@ -127,6 +129,10 @@ struct SummaryBody: Encodable, Sendable {
   let wallNs: UInt64
   let peakResidentBytes: UInt64
   let freeze: ThawedBody?
+  let targetMinorFaults: UInt64?
+  let hugeBytesBefore: UInt64?
+  let hugeBytesAfter: UInt64?
+  let hugeBytesRestored: UInt64?
 
   init(_ summary: PredumpSummary, directory: String) {
     imagesDir = directory
@@ -140,5 +146,9 @@ struct SummaryBody: Encodable, Sendable {
     wallNs = summary.wallNanoseconds
     peakResidentBytes = summary.peakResidentBytes
     freeze = summary.freeze.map { ThawedBody($0) }
+    targetMinorFaults = summary.targetMinorFaults
+    hugeBytesBefore = summary.hugePages?.bytesBefore
+    hugeBytesAfter = summary.hugePages?.bytesAfter
+    hugeBytesRestored = summary.hugePages?.restoredBytes
   }
 }
