@@ -5,6 +5,7 @@ public enum IOPriority: Sendable, Equatable, CustomStringConvertible {
   /// With the others; level 0 comes first, 7 last, and 4 is what threads have by default.
   case bestEffort(Int32)
 
+  /// As the command line has it.
   public var description: String {
     switch self {
     case .idle: "idle"

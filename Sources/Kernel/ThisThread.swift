@@ -33,6 +33,9 @@ package enum ThisThread {
     _ = try invoke("capset", on: "this thread") { clinux_keep_capabilities(kept.rawValue) }
   }
 
+  /// Processor time that the calling thread has used (ns): what work costs, whoever else runs.
+  package static var processorNanoseconds: UInt64 { clinux_thread_cpu_ns() }
+
   /// Opens `/proc/thread-self/name`.
   package static func open(_ name: String, writable: Bool = false) throws(KernelError) -> File {
     let path = "\(path)/\(name)"

@@ -27,7 +27,8 @@ public enum Predump {
   ) throws(PredumpError) -> PredumpSummary {
     let result: Result<PredumpSummary, PredumpError>
     do throws(KernelError) {
-      result = try OSThread.run(name: "memdump-engine", meanwhile: meanwhile) { () throws(PredumpError) in
+      result = try OSThread.run(name: "memdump-engine", meanwhile: meanwhile) {
+        () throws(PredumpError) in
         try PredumpSession.run(options, cancellation, onEvent)
       }
     } catch { throw .kernel(error) }

@@ -7,6 +7,8 @@ struct HeldThreads {
   let faults: FaultPlan
   let except: Int32
   private var threads: [Int32: Held] = [:]
+  /// Threads that were listed and could not be seized. The number may be another thread's by now.
+  private var unreachable: Set<Int32> = []
   /// Whether job control had stopped the process already.
   private(set) var wasStopped = false
 
@@ -40,7 +42,10 @@ struct HeldThreads {
           try thread.interrupt()
           threads[tid] = Held(thread)
         } catch {
-          if Self.isGone(error, tid, target) { continue }
+          if Self.isGone(error, tid, target) {
+            unreachable.insert(tid)
+            continue
+          }
           failure = error
           break
         }
@@ -65,6 +70,7 @@ struct HeldThreads {
         try held.thread.hideInterruption(stop)
       } catch {
         threads[tid] = nil
+        unreachable.insert(tid)
         if case .gone = error { continue }
         failure = failure ?? error
       }
@@ -78,7 +84,9 @@ struct HeldThreads {
   private func newThreads(of target: borrowing TargetProcess) throws(TraceError) -> [Int32] {
     do throws(KernelError) {
       return try target.threadIDs().filter { tid in
-        tid != except && threads[tid] == nil && !Self.isDead(tid, target)
+        // Looking at every thread before it is stopped would lengthen the freeze.
+        tid != except && threads[tid] == nil
+          && !(unreachable.contains(tid) && Self.isDead(tid, target))
       }
     } catch { throw .gone(pid: target.pid) }
   }

@@ -13,7 +13,7 @@ enum ExitStatus: Int32, CaseIterable {
   case unsuitableTarget = 24
   case outOfSpace = 25
   case unusableDirectory = 26
-  case commandFailed = 27
+  case commandFailed = 28
   case usage = 64
   case hungUp = 129
   case interrupted = 130

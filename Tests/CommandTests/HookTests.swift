@@ -69,7 +69,7 @@ import Testing
     arguments: [("exit 3", "exited with code 3"), ("kill -9 $$", "killed by signal 9")])
   func fails(command: String, word: String) throws {
     let outcome = try start("--on-frozen", command).finish()
-    expectRefusal(outcome, 27, saying: word)
+    expectRefusal(outcome, 28, saying: word)
     expectFree(workload.pid)
     try expectNothingWhole(images)
     let names = try FileManager.default.contentsOfDirectory(atPath: images)
@@ -79,7 +79,7 @@ import Testing
   @Test("a command that takes too long is ended, and the process runs") func tooLong() throws {
     let memdump = try start("--on-frozen", endless, "--hook-timeout", "1s")
     let group = try endlessRuns()
-    expectRefusal(try memdump.finish(), 27, saying: "--hook-timeout")
+    expectRefusal(try memdump.finish(), 28, saying: "--hook-timeout")
     expectEnded(group: group)
     expectFree(workload.pid)
     try expectNothingWhole(images)
@@ -122,7 +122,7 @@ import Testing
     kill(workload.pid, SIGSTOP)
     #expect(eventually { ProcessState(of: workload.pid).letter == "T" })
     let status = try start("--on-frozen", command).finish().status
-    #expect(command == "true" ? [0, 3].contains(status) : status == 27)
+    #expect(command == "true" ? [0, 3].contains(status) : status == 28)
     #expect(ProcessState(of: workload.pid).letter == "T")
     kill(workload.pid, SIGCONT)
     expectFree(workload.pid)
@@ -154,7 +154,7 @@ import Testing
       "--on-event",
       "echo \"$MEMDUMP_EVENT $MEMDUMP_MESSAGE\" >> \(log); test $MEMDUMP_EVENT != converged"
     ).finish()
-    expectRefusal(outcome, 27, saying: "exited with code 1 (event converged)")
+    expectRefusal(outcome, 28, saying: "exited with code 1 (event converged)")
     #expect(lines("log").last?.hasPrefix("failed the command of --on-event exited") ?? false)
     expectFree(workload.pid)
     try expectNothingWhole(images)
@@ -166,6 +166,6 @@ import Testing
     memdump.send(SIGUSR1)
     #expect(eventually { memdump.errorText.contains("memdump: after ") })
     kill(-group, SIGTERM)
-    expectRefusal(try memdump.finish(), 27, saying: "killed by signal 15")
+    expectRefusal(try memdump.finish(), 28, saying: "killed by signal 15")
   }
 }

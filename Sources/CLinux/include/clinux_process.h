@@ -35,6 +35,8 @@ int clinux_allowed_processors(void);
 uint64_t clinux_monotonic_ns(void);
 /// CLOCK_BOOTTIME, nanoseconds.
 uint64_t clinux_boottime_ns(void);
+/// CLOCK_THREAD_CPUTIME_ID, nanoseconds.
+uint64_t clinux_thread_cpu_ns(void);
 /// Sleeps at most this long.
 void clinux_pause_ns(uint64_t nanoseconds);
 /// mmap of private anonymous memory for our own buffers; 0 on success.

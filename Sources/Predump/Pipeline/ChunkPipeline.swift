@@ -2,11 +2,11 @@ internal import Images
 internal import Kernel
 internal import Synchronization
 
-/// Reader → compressors → writer, with a fixed set of buffers going round between them.
+/// Plan → readers and compressors → writer, with a fixed set of buffers going round between them.
 ///
 ///     takeChunk()            encoders (one a core)         writer (one, in order)
-///     engine thread  ──────▶  Chunk.encode()  ──────────▶  RoundWriter.append()
-///          ▲                                                      │
+///     engine thread  ──────▶  RoundReader.load()  ──────▶  RoundWriter.append()
+///          ▲                  Chunk.encode()                      │
 ///          └────────────────────── free chunks ◀──────────────────┘
 ///
 /// The number of chunks is the memory limit. Chunks are cut by the engine thread alone, so the
@@ -15,13 +15,19 @@ internal import Synchronization
 /// Used by one engine thread; not Sendable.
 final class ChunkPipeline {
   private let free = BlockingQueue<Chunk>()
-  private let filled = BlockingQueue<Chunk>()
+  private let filled = BlockingQueue<Work>()
   private let encoded = BlockingQueue<Message>()
   private let results = BlockingQueue<Result<WriterBox, ImageError>>()
   private let encoderEnds = BlockingQueue<Void>()
   private let hasFailed = FailureFlag()
   private let encoderCount: Int
   private var nextSequence = 0
+
+  /// A chunk for the encoders, and who reads its pages if they are not in it yet.
+  private struct Work: Sendable {
+    let chunk: Chunk
+    let reader: RoundReader?
+  }
 
   /// What the writer is told, each with its place in the order.
   private enum Message: Sendable {
@@ -57,11 +63,12 @@ final class ChunkPipeline {
     let (results, encoderEnds, hasFailed) = (results, encoderEnds, hasFailed)
     for _ in 0..<encoderCount {
       _ = try OSThread(name: "memdump-encode") {
-        // Only memory is worked on here.
+        // Work on memory, and on files that are open.
         try? ThisThread.keepCapabilities([])
-        while let chunk = filled.take() {
-          chunk.encode()
-          encoded.put(.chunk(chunk))
+        while let work = filled.take() {
+          work.reader?.load(work.chunk)
+          work.chunk.encode()
+          encoded.put(.chunk(work.chunk))
         }
         encoderEnds.put(())
       }
@@ -95,9 +102,11 @@ final class ChunkPipeline {
   }
 
   /// Sends a chunk on its way.
-  func submit(_ chunk: Chunk) {
+  ///
+  /// - Parameter reader: reads its pages first; nil if they are in it.
+  func submit(_ chunk: Chunk, _ reader: RoundReader?) {
     chunk.sequence = takeSequence()
-    filled.put(chunk)
+    filled.put(Work(chunk: chunk, reader: reader))
   }
 
   /// What follows belongs to a shared memory object.

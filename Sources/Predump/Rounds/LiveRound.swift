@@ -38,25 +38,26 @@ struct LiveRound: ~Copyable {
   ) throws(PredumpError) -> Outcome {
     var space = try view.addressSpace(isFrozen: false)
     let writer = try plan.writer(in: images, pid: view.process.pid)
+    let reader = RoundReader(view.sharedMemory)
     var copier = RoundCopier(
-      pipeline: pipeline, cancellation: cancellation, debt: tracker.debt,
+      pipeline: pipeline, reader: reader, cancellation: cancellation, debt: tracker.debt,
       bytesPerSecondLimit: bytesPerSecondLimit)
     var stop = ScanStop()
     do throws(RoundFailure) {
       if scansStopped {
         let planned = try scanStopped(&space, &view, &tracker, previous: previous, &stop)
         let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-          try copy(planned, &space.vmas, &copier, view)
+          try plan(planned, &space.vmas, &copier, reader)
         }
         tracker.assertDebtIsPaid()
-        return outcome(finished, space, copier, stop)
+        return try outcome(finished, space, copier, reader, view, stop)
       }
       try register(&space.vmas, &tracker)
       let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-        try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
+        try planAll(&space.vmas, &copier, reader, tracker, previous: previous)
       }
       tracker.assertDebtIsPaid()
-      return outcome(finished, space, copier, stop)
+      return try outcome(finished, space, copier, reader, view, stop)
     } catch { throw view.explain(error) }
   }
 
@@ -67,17 +68,24 @@ struct LiveRound: ~Copyable {
   }
 
   private func outcome(
-    _ writer: consuming RoundWriter, _ space: AddressSpace, _ copier: RoundCopier, _ stop: ScanStop
-  ) -> Outcome {
+    _ writer: consuming RoundWriter, _ planned: AddressSpace, _ copier: RoundCopier,
+    _ reader: RoundReader, _ view: borrowing TargetView, _ stop: ScanStop
+  ) throws(RoundFailure) -> Outcome {
+    let read: RoundReader.Outcome
+    do throws(KernelError) { read = try reader.finish() } catch { throw .kernel(error) }
+    // After an exit or execve scans find nothing and reads neither: not to be stored as holes.
+    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
+    var space = planned
+    space.subtract(read.missing)
     var statistics = RoundStatistics()
     statistics.freezingMicroseconds = stop.freezingNanoseconds / 1000
     statistics.frozenMicroseconds = stop.nanoseconds / 1000
-    statistics.copyMicroseconds = copier.counters.nanoseconds / 1000
+    statistics.copyMicroseconds = read.counters.nanoseconds / 1000
     statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
     statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
     return Outcome(
       written: WrittenRound(writer: writer, addressSpace: space, statistics: statistics),
-      populated: copier.populated, counters: copier.counters,
+      populated: copier.populated.subtracting(read.missing), counters: read.counters,
       scanStopNanoseconds: stop.nanoseconds)
   }
 
@@ -94,8 +102,8 @@ struct LiveRound: ~Copyable {
     }
   }
 
-  private func copyAll(
-    _ vmas: inout [VMARecord], _ copier: inout RoundCopier, _ view: borrowing TargetView,
+  private func planAll(
+    _ vmas: inout [VMARecord], _ copier: inout RoundCopier, _ reader: RoundReader,
     _ tracker: borrowing DirtyTracker, previous: PopulatedSet
   ) throws(RoundFailure) {
     var cursor = PopulatedSet.Cursor(previous)
@@ -104,30 +112,26 @@ struct LiveRound: ~Copyable {
       do throws(ScanFailure<CopyFailure>) {
         try tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
-          try copy(range, fate, &vmas[index], &copier, view)
-          progress.report(pagesDone: copier.counters.pages)
+          try plan(range, fate, &vmas[index], &copier)
+          progress.report(pagesDone: reader.progress.pages)
           plan.faults.reach(.midRound)
         }
       } catch { throw RoundFailure(error) }
     }
     copier.flush()
-    // After an exit or execve the scans found nothing, which would be stored as holes.
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 
-  private func copy(
+  private func plan(
     _ range: PageRange, _ fate: DirtyTracker.Fate, _ record: inout VMARecord,
-    _ copier: inout RoundCopier, _ view: borrowing TargetView
+    _ copier: inout RoundCopier
   ) throws(CopyFailure) {
     switch fate {
     case .fromParent:
       try copier.takeFromParent(range)
       record.pagesFromParent += range.pageCount
     case .store:
-      record.pagesStored += try copier.store(range, flags: RoundPlan.presentFlags(of: record)) {
-        (address, buffer) throws(KernelError) in
-        try view.memory.readPages(at: address, into: buffer)
-      }
+      try copier.plan(range, flags: RoundPlan.presentFlags(of: record))
+      record.pagesStored += range.pageCount
     }
   }
 }
@@ -172,20 +176,34 @@ extension LiveRound {
     return planned
   }
 
-  private func copy(
+  private func plan(
     _ planned: [Planned], _ vmas: inout [VMARecord], _ copier: inout RoundCopier,
-    _ view: borrowing TargetView
+    _ reader: RoundReader
   ) throws(RoundFailure) {
     var progress = ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent)
     do throws(CopyFailure) {
       for item in planned {
-        try copy(item.range, item.fate, &vmas[item.vma], &copier, view)
-        progress.report(pagesDone: copier.counters.pages)
+        try plan(item.range, item.fate, &vmas[item.vma], &copier)
+        progress.report(pagesDone: reader.progress.pages)
       }
     } catch { throw .copy(error) }
     plan.faults.reach(.midRound)
     copier.flush()
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
+  }
+}
+
+extension AddressSpace {
+  /// Takes pages that could not be read from what the VMAs that hold them are said to have stored.
+  fileprivate mutating func subtract(_ missing: [PageRange]) {
+    if missing.isEmpty { return }
+    var holes = PopulatedSet()
+    for range in missing.sorted(by: { $0.start < $1.start }) { holes.append(range) }
+    var cursor = PopulatedSet.Cursor(holes)
+    for index in vmas.indices {
+      cursor.split(vmas[index].range) { piece, isMissing in
+        if isMissing { vmas[index].pagesStored -= min(piece.pageCount, vmas[index].pagesStored) }
+      }
+    }
   }
 }
 

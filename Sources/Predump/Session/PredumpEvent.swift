@@ -52,7 +52,7 @@ public struct RoundReport: Sendable {
   public var bytesIn: UInt64
   /// From its begin to its last rename (ns).
   public var wallNanoseconds: UInt64
-  /// Of that, reading from the process (ns).
+  /// Processor time for reading from the process, of all threads that read (ns).
   public var copyNanoseconds: UInt64
   /// How long the process stood still for the scan (ns): 0 unless `ScanMode` asked for it.
   public var scanStopNanoseconds: UInt64

@@ -5,7 +5,7 @@ internal import SystemPackage
 /// What memdump reads of the target: who it is, its VMAs, its memory.
 struct TargetView: ~Copyable {
   let process: TargetProcess
-  let memory: ProcessMemory
+  let sharedMemory: SharedProcessMemory
   let identity: TargetIdentity
   private var classifier: VMAClassifier
   private var knownFlags: [PageRange: VMAFlags]
@@ -40,11 +40,16 @@ struct TargetView: ~Copyable {
     do throws(KernelError) { memory = ProcessMemory(file: try process.open("mem")) } catch {
       throw Self.explain(error, pid: pid, exited: process.hasExited)
     }
-    self.memory = memory
+    sharedMemory = SharedProcessMemory(memory)
     self.identity = identity
     classifier = VMAClassifier(faults: faults)
     (knownFlags, flagOwners) = ([:], [:])
     self.process = process
+  }
+
+  /// The process's memory.
+  var memory: ProcessMemory {
+    _read { yield sharedMemory.memory }
   }
 
   /// The VMAs now, judged and described.

@@ -5,13 +5,13 @@ internal import Predump
 struct CommandOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Run while the process is frozen: it is stopped by SIGSTOP then, and may be traced.",
+      "Run in the freeze, under SIGSTOP, untraced.",
       valueName: "command"))
   var onFrozen: String?
 
   @Option(
     help: ArgumentHelp(
-      "Run at every step; MEMDUMP_EVENT says which (see README).", valueName: "command"))
+      "Run at every step (MEMDUMP_EVENT).", valueName: "command"))
   var onEvent: String?
 
   @Option(

@@ -25,20 +25,20 @@ struct GentleOptions: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("memdump's own nice value, but for the freeze.", valueName: "n"),
+    help: ArgumentHelp("memdump's nice value outside of the freeze.", valueName: "n"),
     transform: WholeNumber.parser(-20...19))
   var nice: Int32?
 
   @Option(
     help: ArgumentHelp(
-      "memdump's own disk priority: idle, best-effort or best-effort:0-7.", valueName: "class"),
+      "Its disk priority: idle or best-effort[:0-7].", valueName: "class"),
     transform: GentleOptions.ioPriority)
   var ionice: IOPriority?
 
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "Spend this time, at the end, on giving the process its huge pages back.",
+      "Then give it its huge pages back, at most so long.",
       valueName: "time"),
     transform: DurationValue.parser(1_000_000...3_600_000_000_000))
   var restoreThp: DurationValue?
