@@ -21,7 +21,10 @@ static int is_replaced(const char *entry, const char *const *extra, size_t extra
   return 0;
 }
 
-int clinux_spawn_shell(const char *command, const char *const *extra, size_t extra_count) {
+int clinux_spawn_shell(const char *command, const char *const *extra, size_t extra_count,
+                       int *gate) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
   size_t inherited = 0;
   while (environ[inherited]) inherited++;
   char *environment[inherited + extra_count + 1];
@@ -38,7 +41,7 @@ int clinux_spawn_shell(const char *command, const char *const *extra, size_t ext
   sigfillset(&all);
   posix_spawn_file_actions_init(&files);
   posix_spawnattr_init(&attributes);
-  int result = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+  int result = posix_spawn_file_actions_adddup2(&files, ends[0], 0);
   if (!result) result = posix_spawn_file_actions_adddup2(&files, 2, 1);
   if (!result) result = posix_spawn_file_actions_addclosefrom_np(&files, 3);
   if (!result) result = posix_spawnattr_setsigmask(&attributes, &none);
@@ -48,12 +51,19 @@ int clinux_spawn_shell(const char *command, const char *const *extra, size_t ext
     result = posix_spawnattr_setflags(
         &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
   pid_t child = 0;
-  char *const arguments[] = {"sh", "-c", (char *)command, NULL};
+  char *const arguments[] = {
+      "sh", "-c", "read -r go && exec /bin/sh -c \"$0\" </dev/null", (char *)command, NULL};
   if (!result)
     result = posix_spawn(&child, "/bin/sh", &files, &attributes, arguments, environment);
   posix_spawn_file_actions_destroy(&files);
   posix_spawnattr_destroy(&attributes);
-  return result ? -result : child;
+  close(ends[0]);
+  if (result) {
+    close(ends[1]);
+    return -result;
+  }
+  *gate = ends[1];
+  return child;
 }
 
 int clinux_wait_child(int pid, int milliseconds, int *status) {

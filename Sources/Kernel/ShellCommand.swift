@@ -18,13 +18,29 @@ package struct ShellCommand: ~Copyable {
 
   /// Starts `text`. What it prints goes to our standard error, and it reads nothing.
   ///
-  /// - Parameter environment: added to our own.
-  package init(_ text: String, environment: [String: String]) throws(KernelError) {
+  /// - Parameters:
+  ///   - environment: added to our own.
+  ///   - prepare: gets the process group before the command does anything.
+  package init(
+    _ text: String, environment: [String: String],
+    prepare: (Int32) throws(KernelError) -> Void
+  ) throws(KernelError) {
     let assignments = environment.map { strdup("\($0.key)=\($0.value)") }
     defer { for assignment in assignments { free(assignment) } }
     let pointers = assignments.map { UnsafePointer<CChar>($0) }
-    group = try invoke("posix_spawn", on: "/bin/sh") {
-      clinux_spawn_shell(text, pointers, pointers.count)
+    var gate: CInt = -1
+    let group = try invoke("posix_spawn", on: "/bin/sh") {
+      clinux_spawn_shell(text, pointers, pointers.count, &gate)
+    }
+    self.group = group
+    let opened = OwnedDescriptor(owning: gate)
+    do throws(KernelError) {
+      try prepare(group)
+      _ = try invoke("write", on: "/bin/sh") { clinux_write(opened.number, "\n", 1) }
+    } catch {
+      // Nothing of the command has run.
+      stop()
+      throw error
     }
   }
 
@@ -41,7 +57,7 @@ package struct ShellCommand: ~Copyable {
 
   /// Ends the command and all that it started in its process group: by SIGTERM, and by SIGKILL what
   /// is left after a second.
-  package consuming func stop() {
+  package borrowing func stop() {
     _ = clinux_signal_group(group, SIGTERM)
     let deadline = MonotonicClock.now + Self.politeNanoseconds
     var hasEnded = false

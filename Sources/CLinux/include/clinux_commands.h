@@ -5,9 +5,11 @@
 #include <stdint.h>
 
 /// Starts `/bin/sh -c command` in a process group of its own: no signal blocked or ignored, standard
-/// input from /dev/null, standard output joined to standard error, nothing else inherited.
+/// input from /dev/null, standard output joined to standard error, nothing else inherited. It waits
+/// until a line is written to `gate`, and ends if that is closed without one.
 /// `extra`: NAME=VALUE strings that are added to the environment. The pid.
-int clinux_spawn_shell(const char *command, const char *const *extra, size_t extra_count);
+int clinux_spawn_shell(const char *command, const char *const *extra, size_t extra_count,
+                       int *gate);
 /// waitpid(pid): 0 if it runs after `milliseconds`, 1 with `status` filled if it ended.
 int clinux_wait_child(int pid, int milliseconds, int *status);
 /// kill(-group, signal).

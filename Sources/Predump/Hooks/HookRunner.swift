@@ -104,12 +104,11 @@ final class HookRunner: Sendable {
     }
     let command: ShellCommand
     do throws(KernelError) {
-      command = try ShellCommand(text, environment: environment(event, round, message))
+      // The guardian first: from the command's first step on, our death ends it.
+      command = try ShellCommand(text, environment: environment(event, round, message)) {
+        (group) throws(KernelError) in try guardian?.setGroup(group)
+      }
     } catch { throw failure("could not be started: \(error)") }
-    do throws(KernelError) { try guardian?.setGroup(command.group) } catch {
-      command.stop()
-      throw .kernel(error)
-    }
     defer { try? guardian?.setGroup(0) }
     let deadline = MonotonicClock.now + options.timeoutNanoseconds
     while true {
