@@ -32,20 +32,26 @@ package struct ShellCommand: ~Copyable {
     let group = try invoke("posix_spawn", on: "/bin/sh") {
       clinux_spawn_shell(text, pointers, pointers.count, &gate)
     }
-    self.group = group
     let opened = OwnedDescriptor(owning: gate)
     do throws(KernelError) {
       try prepare(group)
       _ = try invoke("write", on: "/bin/sh") { clinux_write(opened.number, "\n", 1) }
     } catch {
       // Nothing of the command has run.
-      stop()
+      Self.stop(group)
       throw error
     }
+    self.group = group
   }
 
   /// How it ended, waiting for that at most so long; nil if it still runs.
-  package func end(within milliseconds: Int32) -> End? {
+  package func end(within milliseconds: Int32) -> End? { Self.end(group, within: milliseconds) }
+
+  /// Ends the command and all that it started in its process group: by SIGTERM, and by SIGKILL what
+  /// is left after a second.
+  package func stop() { Self.stop(group) }
+
+  private static func end(_ group: Int32, within milliseconds: Int32) -> End? {
     var status: CInt = 0
     let result = clinux_wait_child(group, milliseconds, &status)
     if result == 0 { return nil }
@@ -55,14 +61,12 @@ package struct ShellCommand: ~Copyable {
     return signal == 0 ? .exited(status >> 8 & 0xff) : .killed(signal)
   }
 
-  /// Ends the command and all that it started in its process group: by SIGTERM, and by SIGKILL what
-  /// is left after a second.
-  package borrowing func stop() {
+  private static func stop(_ group: Int32) {
     _ = clinux_signal_group(group, SIGTERM)
-    let deadline = MonotonicClock.now + Self.politeNanoseconds
+    let deadline = MonotonicClock.now + politeNanoseconds
     var hasEnded = false
-    while !hasEnded, MonotonicClock.now < deadline { hasEnded = end(within: 20) != nil }
+    while !hasEnded, MonotonicClock.now < deadline { hasEnded = end(group, within: 20) != nil }
     _ = clinux_signal_group(group, SIGKILL)
-    while !hasEnded { hasEnded = end(within: 1000) != nil }
+    while !hasEnded { hasEnded = end(group, within: 1000) != nil }
   }
 }
