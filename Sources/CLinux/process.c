@@ -58,6 +58,8 @@ int clinux_prefer_this_thread(void) {
   return checked(setpriority(PRIO_PROCESS, (id_t)clinux_gettid(), -20));
 }
 
+int clinux_nice(void) { return getpriority(PRIO_PROCESS, (id_t)clinux_gettid()); }
+
 int clinux_set_nice(int value) {
   return checked(setpriority(PRIO_PROCESS, (id_t)clinux_gettid(), value));
 }

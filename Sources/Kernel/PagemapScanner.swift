@@ -145,7 +145,7 @@ package struct PagemapScanner: ~Copyable {
   private func note(_ count: Int, in debt: ScanDebt) {
     for region in UnsafeBufferPointer(start: vector, count: count) {
       let categories = PageCategories(rawValue: region.categories)
-      if categories.contains(.written), categories.isDisjoint(with: [.guardPage, .zero]) {
+      if categories.contains(.written), categories.isDisjoint(with: .dataless) {
         debt.owe(PageRange(start: region.start, end: region.end))
       }
     }

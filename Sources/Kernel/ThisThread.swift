@@ -10,6 +10,9 @@ package enum ThisThread {
   /// Lets the calling thread run before others (nice -20), where the user may do that.
   package static func preferIfPermitted() { _ = clinux_prefer_this_thread() }
 
+  /// The calling thread's nice value.
+  package static var nice: Int32 { clinux_nice() }
+
   /// Sets the calling thread's nice value; threads that it starts inherit it. A lower value than
   /// now takes CAP_SYS_NICE.
   package static func setNice(_ value: Int32) throws(KernelError) {

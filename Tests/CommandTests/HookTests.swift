@@ -44,7 +44,7 @@ import Testing
     let command =
       "{ env | grep -E '^MEMDUMP_(EVENT|IM|PID|ROUND)' | LC_ALL=C sort; cut -d' ' -f3 /proc/$MEMDUMP_PID/task/*/stat | sort -u; "
       + "grep TracerPid /proc/$MEMDUMP_PID/status; ls $MEMDUMP_IMAGES_DIR | tail -1; "
-      + "ls /proc/self/fd | wc -l; } > \(seen); echo printed"
+      + "ls /proc/self/fd | wc -l; nice; } > \(seen); echo printed"
     let outcome = try start("--on-frozen", command).finish()
     #expect([0, 3].contains(outcome.status), "\(outcome.err)")
     let events = try outcome.events()
@@ -55,7 +55,7 @@ import Testing
       lines("seen") == [
         "MEMDUMP_EVENT=frozen", "MEMDUMP_IMAGES_DIR=\(images)", "MEMDUMP_PID=\(workload.pid)",
         "MEMDUMP_ROUND=\(index)", "MEMDUMP_ROUND_DIR=\(images)/\(name)", "T", "TracerPid:\t0",
-        "\(name).partial", "4",
+        "\(name).partial", "4", "0",
       ])
     #expect(outcome.err.contains("printed"))
     let thawed = try #require(events.first { $0.name == "thawed" })

@@ -22,6 +22,7 @@ int clinux_descriptor_limit(int pid, const uint64_t set[2], uint64_t old[2]);
 /// The highest nice value for the calling thread alone.
 int clinux_prefer_this_thread(void);
 /// The calling thread's own nice value.
+int clinux_nice(void);
 int clinux_set_nice(int value);
 /// ioprio_set(2) for the calling thread: 2 best effort, 3 idle.
 int clinux_set_io_priority(int class, int level);

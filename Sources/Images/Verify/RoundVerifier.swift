@@ -117,8 +117,8 @@ struct RoundVerifier {
         if isTop { areas = all }
       }
       var digests: DigestCursor?
-      if let record = result.record, Self.isDescribed(stream, by: record) {
-        digests = try DigestCursor(record, sharedObject: stream.recordID, in: directory)
+      if let record = result.record, record.describes(stream) {
+        digests = try DigestCursor(record, stream, in: directory)
       }
       return try StreamVerifier(
         stream, in: directory, digests: digests,
@@ -128,14 +128,6 @@ struct RoundVerifier {
     } catch {
       log.damage(error)
       return nil
-    }
-  }
-
-  /// A process that is not the record's has no digests; its file is superfluous.
-  private static func isDescribed(_ stream: ImageStream, by record: RoundRecord) -> Bool {
-    switch stream {
-    case .process(let pid): pid == record.pid
-    case .sharedObject: true
     }
   }
 

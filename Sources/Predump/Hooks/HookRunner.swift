@@ -12,6 +12,8 @@ final class HookRunner: Sendable {
   private let imagesDirectory: String
   private let cancellation: Cancellation
   private let onEvent: @Sendable (PredumpEvent) -> Void
+  /// The engine's nice value outside of the freeze.
+  private let nice = ThisThread.nice
   /// Undoes what our death would leave behind. There is one if there is any command.
   private let guardian: ProcessGuardian?
 
@@ -102,6 +104,9 @@ final class HookRunner: Sendable {
     func failure(_ how: String) -> PredumpError {
       .command("the command of \(option) \(how) (event \(event.rawValue))")
     }
+    // In the freeze the engine runs before others. That is not for the command to inherit.
+    let engineNice = ThisThread.nice
+    try? ThisThread.setNice(nice)
     let command: ShellCommand
     do throws(KernelError) {
       // The guardian first: from the command's first step on, our death ends it.
@@ -109,6 +114,7 @@ final class HookRunner: Sendable {
         (group) throws(KernelError) in try guardian?.setGroup(group)
       }
     } catch { throw failure("could not be started: \(error)") }
+    try? ThisThread.setNice(engineNice)
     defer { try? guardian?.setGroup(0) }
     let deadline = MonotonicClock.now + options.timeoutNanoseconds
     while true {

@@ -32,13 +32,13 @@ final class ChunkPipeline {
   /// What the writer is told, each with its place in the order.
   private enum Message: Sendable {
     case begin(Int, WriterBox)
-    case sharedObject(Int, UInt64)
+    case stream(Int, ImageStream)
     case chunk(Chunk)
     case end(Int)
 
     var sequence: Int {
       switch self {
-      case .begin(let sequence, _), .sharedObject(let sequence, _), .end(let sequence): sequence
+      case .begin(let sequence, _), .stream(let sequence, _), .end(let sequence): sequence
       case .chunk(let chunk): chunk.sequence
       }
     }
@@ -110,7 +110,12 @@ final class ChunkPipeline {
   }
 
   /// What follows belongs to a shared memory object.
-  func beginSharedObject(_ id: UInt64) { encoded.put(.sharedObject(takeSequence(), id)) }
+  func beginSharedObject(_ id: UInt64) {
+    encoded.put(.stream(takeSequence(), .sharedObject(id: id)))
+  }
+
+  /// What follows belongs to process `pid`. The round's target comes first, without being asked for.
+  func beginProcess(_ pid: Int32) { encoded.put(.stream(takeSequence(), .process(pid: pid))) }
 
   /// Waits until everything is written, and gives the writer back for its commit.
   ///
@@ -159,8 +164,8 @@ final class ChunkPipeline {
       case .begin(_, let box):
         self.box = box
         failure = nil
-      case .sharedObject(_, let id):
-        write { (writer) throws(ImageError) in try writer.beginSharedObject(id: id) }
+      case .stream(_, let stream):
+        write { (writer) throws(ImageError) in try writer.begin(stream) }
       case .chunk(let chunk):
         write { (writer) throws(ImageError) in try writer.append(chunk) }
         free.put(chunk)

@@ -5,27 +5,35 @@ internal import Kernel
 struct RoundCopier {
   private let pipeline: ChunkPipeline
   /// Reads planned pages; nil where nothing is planned.
-  private let reader: RoundReader?
+  private var reader: RoundReader?
   private let cancellation: Cancellation?
   private var throttle: Throttle
-  private let debt: ScanDebt?
+  private var debt: ScanDebt?
   private var chunk: Chunk?
-  /// What the round holds so far, and what is planned.
+  /// What the round holds so far, and what is planned, of the process that is being copied.
   private(set) var populated = PopulatedSet()
 
   /// - Parameters:
   ///   - cancellation: nil where stopping half-way would be worse than going on.
-  ///   - debt: of the scans whose pages are stored.
   ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
   init(
-    pipeline: ChunkPipeline, reader: RoundReader? = nil, cancellation: Cancellation?,
-    debt: ScanDebt?, bytesPerSecondLimit: UInt64 = 0
+    pipeline: ChunkPipeline, cancellation: Cancellation?, bytesPerSecondLimit: UInt64 = 0
   ) {
     self.pipeline = pipeline
-    self.reader = reader
-    self.debt = debt
     self.cancellation = cancellation
     throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
+  }
+
+  /// What follows are pages of another process, or of a shared object.
+  ///
+  /// - Parameters:
+  ///   - reader: reads what is planned.
+  ///   - debt: of the scans whose pages are stored.
+  mutating func beginProcess(reader: RoundReader? = nil, debt: ScanDebt? = nil) {
+    flush()
+    self.reader = reader
+    self.debt = debt
+    populated = PopulatedSet()
   }
 
   /// Takes a run from the parent.

@@ -19,14 +19,4 @@ public struct Gentleness: Sendable {
       throw .permission("\(error); a lower nice value than memdump's own takes CAP_SYS_NICE")
     }
   }
-
-  /// Runs `body` before others, where that is permitted: the process stands still meanwhile.
-  func suspended<Value: ~Copyable, Failure: Error>(
-    _ body: () throws(Failure) -> Value
-  ) throws(Failure) -> Value {
-    guard let nice, nice > 0 else { return try body() }
-    try? ThisThread.setNice(0)
-    defer { try? ThisThread.setNice(nice) }
-    return try body()
-  }
 }

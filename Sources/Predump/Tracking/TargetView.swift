@@ -7,7 +7,7 @@ struct TargetView: ~Copyable {
   let process: TargetProcess
   let sharedMemory: SharedProcessMemory
   let identity: TargetIdentity
-  private var classifier: VMAClassifier
+  private let classifier: VMAClassifier
   private var knownFlags: [PageRange: VMAFlags]
   /// What was mapped where when the flags were read: a device's are not those of the memory that
   /// came to lie in its place.
@@ -26,9 +26,12 @@ struct TargetView: ~Copyable {
   }
 
   /// Takes hold of the process's address space: what it has after an execve is another one.
-  init(_ process: consuming TargetProcess, faults: EngineFaultPlan = EngineFaultPlan())
-    throws(PredumpError)
-  {
+  ///
+  /// - Parameter numbers: of the shared objects; all processes of a dump have one in common.
+  init(
+    _ process: consuming TargetProcess, numbers: SharedObjectNumbers = SharedObjectNumbers(),
+    faults: EngineFaultPlan = EngineFaultPlan()
+  ) throws(PredumpError) {
     let pid = process.pid
     let identity: TargetIdentity
     do throws(KernelError) {
@@ -42,7 +45,7 @@ struct TargetView: ~Copyable {
     }
     sharedMemory = SharedProcessMemory(memory)
     self.identity = identity
-    classifier = VMAClassifier(faults: faults)
+    classifier = VMAClassifier(numbers: numbers, faults: faults)
     (knownFlags, flagOwners) = ([:], [:])
     self.process = process
   }
