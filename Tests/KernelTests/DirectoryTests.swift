@@ -94,7 +94,8 @@ import Testing
     }
   }
 
-  @Test("only regular files are opened, and others do not hold us") func kinds() throws {
+  @Test("only regular files are opened, and others do not hold us", .timeLimit(.minutes(1)))
+  func kinds() throws {
     try withScratch { path, directory in
       #expect(mkfifo("\(path)/fifo", 0o600) == 0)
       _ = try directory.createDirectory("inner")
