@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
@@ -17,6 +18,12 @@
 
 int clinux_openat(int directory, const char *path, int flags, unsigned mode) {
   RESULT(openat(directory, path, flags, mode));
+}
+int clinux_open_beneath(int directory, const char *name, int flags, unsigned mode) {
+  struct open_how how = {.flags = (uint64_t)flags,
+                         .mode = mode,
+                         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+  RESULT((int)syscall(SYS_openat2, directory, name, &how, sizeof how));
 }
 int clinux_close(int fd) { RESULT(close(fd)); }
 long clinux_read(int fd, void *buffer, size_t count) { RESULT(read(fd, buffer, count)); }

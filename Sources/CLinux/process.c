@@ -2,6 +2,7 @@
 #include "clinux_process.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -63,6 +65,29 @@ int clinux_nice(void) { return getpriority(PRIO_PROCESS, (id_t)clinux_gettid());
 
 int clinux_set_nice(int value) {
   return checked(setpriority(PRIO_PROCESS, (id_t)clinux_gettid(), value));
+}
+int clinux_set_io_priority(int class, int level) {
+  int this_thread = 1;  // IOPRIO_WHO_PROCESS, and 0 for who
+  return checked(syscall(SYS_ioprio_set, this_thread, 0, class << 13 | level));
+}
+
+int clinux_keep_capabilities(uint64_t kept) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct sets[2];
+  if (syscall(SYS_capget, &header, sets) < 0) return -errno;
+  for (int half = 0; half < 2; half++) {
+    uint32_t mask = (uint32_t)(kept >> (32 * half));
+    sets[half].effective &= mask;
+    sets[half].permitted &= mask;
+    // The inheritable set stays: the kernel allows that, and children are not ours to restrict.
+  }
+  return checked(syscall(SYS_capset, &header, sets));
+}
+
+int clinux_collapse(int pidfd, uint64_t start, uint64_t byte_count) {
+  struct iovec range = {(void *)start, byte_count};
+  int collapse = 25;  // MADV_COLLAPSE
+  return syscall(SYS_process_madvise, pidfd, &range, 1, collapse, 0) < 0 ? -errno : 0;
 }
 
 static uint64_t clock_ns(clockid_t clock) {

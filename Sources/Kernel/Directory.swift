@@ -2,7 +2,8 @@ internal import CLinux
 internal import Glibc
 internal import SystemPackage
 
-/// An open directory; every path below it is resolved from it and never through a symbolic link.
+/// An open directory; every name below it is resolved from it, never out of it, and never through a
+/// symbolic link (openat2(2)).
 package struct Directory: ~Copyable, Sendable {
   /// The open directory (O_RDONLY).
   package let descriptor: OwnedDescriptor
@@ -37,11 +38,28 @@ package struct Directory: ~Copyable, Sendable {
       OwnedDescriptor(owning: try openNumber(".", flags: flags, mode: 0)), path: path)
   }
 
-  /// Opens the existing file `name` for reading. A symbolic link is refused.
+  /// Opens the existing regular file `name` for reading.
+  ///
+  /// - Throws: `KernelError` with ELOOP for a symbolic link, with EISDIR or EINVAL for anything else
+  ///   that is no regular file; a device is not even opened, which could set it to work.
   package func openFile(_ name: String) throws(KernelError) -> OwnedDescriptor {
-    // O_NONBLOCK means nothing to a regular file; without it a FIFO would hold us here.
-    let flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
-    return OwnedDescriptor(owning: try openNumber(name, flags: flags, mode: 0))
+    let pathOnly: CInt = 0o10000000  // O_PATH
+    let place = OwnedDescriptor(
+      owning: try openNumber(name, flags: pathOnly | O_CLOEXEC | O_NOFOLLOW, mode: 0))
+    var status = clinux_stat()
+    _ = try invoke("fstat", on: join(name)) { clinux_fstat(place.number, &status) }
+    switch status.mode & S_IFMT {
+    case S_IFREG: break
+    case S_IFLNK:
+      throw KernelError(call: "open", subject: join(name), errno: .tooManySymbolicLinkLevels)
+    case S_IFDIR: throw KernelError(call: "open", subject: join(name), errno: .isDirectory)
+    default: throw KernelError(call: "open", subject: join(name), errno: .invalidArgument)
+    }
+    // The very file that was looked at, whatever has that name now.
+    let number = try invoke("open", on: join(name)) {
+      clinux_openat(AT_FDCWD, "/proc/thread-self/fd/\(place.number)", O_RDONLY | O_CLOEXEC, 0)
+    }
+    return OwnedDescriptor(owning: number)
   }
 
   /// Creates the file `name` for reading and writing, mode 0600. It must not exist.
@@ -142,6 +160,8 @@ package struct Directory: ~Copyable, Sendable {
   private func openNumber(_ name: String, flags: CInt, mode: CUnsignedInt) throws(KernelError)
     -> CInt
   {
-    try invoke("open", on: join(name)) { clinux_openat(descriptor.number, name, flags, mode) }
+    try invoke("open", on: join(name)) {
+      clinux_open_beneath(descriptor.number, name, flags, mode)
+    }
   }
 }

@@ -50,8 +50,11 @@ package struct OSThread: ~Copyable {
   }
 
   /// Runs `body` on a thread of its own and waits for its result.
+  ///
+  /// - Parameter meanwhile: run by the caller once that thread exists.
   package static func run<Value: Sendable, Failure: Error>(
-    name: String, _ body: @escaping @Sendable () throws(Failure) -> Value
+    name: String, meanwhile: () -> Void = {},
+    _ body: @escaping @Sendable () throws(Failure) -> Value
   ) throws(KernelError) -> Result<Value, Failure> {
     let box = ResultBox<Value, Failure>()
     let thread = try OSThread(name: name) {
@@ -59,6 +62,7 @@ package struct OSThread: ~Copyable {
         box.result = .failure(error)
       }
     }
+    meanwhile()
     thread.join()
     guard let result = box.result else {
       throw KernelError(call: "pthread_join", subject: name, errno: .invalidArgument)

@@ -81,6 +81,12 @@ package struct PagemapScanner: ~Copyable {
     /// Populated pages that were written since they were last protected.
     package static let dirty = Filter(
       required: .written, anyOf: [.present, .swapped], told: essential)
+    /// Anonymous memory in huge pages.
+    package static let anonymousHuge = Filter(
+      required: [.huge, .present], forbidden: [.file, .zero], told: .present)
+    /// Anonymous pages in memory that have bytes of their own.
+    package static let anonymousPresent = Filter(
+      required: .present, forbidden: [.file, .zero], told: .present)
     /// Populated pages that are the process's own, not the file's.
     package static let ownPages = Filter(
       forbidden: .file, anyOf: [.present, .swapped], told: essential)

@@ -9,6 +9,8 @@ package struct ProcessStat: Sendable {
   package let parent: Int32
   /// PF_* flags (linux/sched.h).
   package let flags: UInt64
+  /// Page faults that needed no disk, of all threads so far.
+  package let minorFaults: UInt64
   /// Clock ticks from boot to the start.
   package let startTicks: UInt64
   package let codeStart: UInt64
@@ -45,6 +47,7 @@ package struct ProcessStat: Sendable {
     state = Character(UnicodeScalar(letter))
     parent = Int32(truncatingIfNeeded: number(4))
     flags = number(9)
+    minorFaults = number(10)
     startTicks = number(22)
     codeStart = number(26)
     codeEnd = number(27)

@@ -35,12 +35,20 @@ package struct ProcessStatus: Sendable {
     let number = (fields["VmHWM"] ?? "").split(separator: " ").first ?? "0"
     return (UInt64(number) ?? 0) * 1024
   }
+  /// Anonymous memory in huge pages (bytes); in `smaps_rollup` only.
+  package var hugePageBytes: UInt64 {
+    let number = (fields["AnonHugePages"] ?? "").split(separator: " ").first ?? "0"
+    return (UInt64(number) ?? 0) * 1024
+  }
   /// Effective capabilities as the kernel's bit set.
   package var effectiveCapabilities: UInt64 { mask("CapEff") }
   /// Whether a signal waits that this thread does not block and has a handler for.
   package var hasHandledSignalPending: Bool {
     (mask("SigPnd") | mask("ShdPnd")) & ~mask("SigBlk") & mask("SigCgt") != 0
   }
+
+  /// Whether a SIGSTOP waits to be taken by the process.
+  package var hasStopPending: Bool { (mask("SigPnd") | mask("ShdPnd")) & (1 << 18) != 0 }
 
   private func mask(_ name: String) -> UInt64 { UInt64(fields[name] ?? "", radix: 16) ?? 0 }
 }

@@ -53,6 +53,24 @@ package struct TargetProcess: ~Copyable, Sendable {
     return OwnedDescriptor(owning: copy)
   }
 
+  /// Memory of the process in transparent huge pages (bytes), from `/proc/PID/smaps_rollup`.
+  package func hugePageBytes() throws(KernelError) -> UInt64 {
+    ProcessStatus(parsing: try read("smaps_rollup")).hugePageBytes
+  }
+
+  /// Makes one huge page of the small ones in `range` (MADV_COLLAPSE, Linux 6.1). It takes
+  /// CAP_SYS_NICE and the right to look at the process.
+  package func collapse(_ range: PageRange) throws(KernelError) {
+    _ = try invoke("process_madvise", on: "\(hexAddress(range.start)) of pid \(pid)") {
+      clinux_collapse(pidDescriptor.number, range.start, range.byteCount)
+    }
+  }
+
+  /// Starts a guardian of this process.
+  package func guardian() throws(KernelError) -> ProcessGuardian {
+    try ProcessGuardian(pidDescriptor: pidDescriptor, pid: pid, startTicks: startTicks)
+  }
+
   /// Whether process `other` runs in this process's address space, as a vfork child does until it
   /// calls execve.
   ///

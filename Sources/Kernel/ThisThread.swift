@@ -10,6 +10,32 @@ package enum ThisThread {
   /// Lets the calling thread run before others (nice -20), where the user may do that.
   package static func preferIfPermitted() { _ = clinux_prefer_this_thread() }
 
+  /// The calling thread's nice value.
+  package static var nice: Int32 { clinux_nice() }
+
+  /// Sets the calling thread's nice value; threads that it starts inherit it. A lower value than
+  /// now takes CAP_SYS_NICE.
+  package static func setNice(_ value: Int32) throws(KernelError) {
+    _ = try invoke("setpriority", on: "nice \(value)") { clinux_set_nice(value) }
+  }
+
+  /// Sets how the calling thread's reads and writes stand against those of others; threads that it
+  /// starts inherit it.
+  package static func setIOPriority(_ priority: IOPriority) throws(KernelError) {
+    let (group, level): (CInt, CInt) =
+      switch priority {
+      case .bestEffort(let level): (2, level)
+      case .idle: (3, 0)
+      }
+    _ = try invoke("ioprio_set", on: "\(priority)") { clinux_set_io_priority(group, level) }
+  }
+
+  /// Gives up all capabilities of the calling thread but these; threads that it starts inherit what
+  /// is left. For good: there is no way back.
+  package static func keepCapabilities(_ kept: Capabilities) throws(KernelError) {
+    _ = try invoke("capset", on: "this thread") { clinux_keep_capabilities(kept.rawValue) }
+  }
+
   /// Processor time that the calling thread has used (ns): what work costs, whoever else runs.
   package static var processorNanoseconds: UInt64 { clinux_thread_cpu_ns() }
 

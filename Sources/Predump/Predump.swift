@@ -14,16 +14,21 @@ public enum Predump {
   ///
   /// - Parameters:
   ///   - cancellation: ends the dump at the next safe point when asked; complete rounds are kept.
+  ///   - meanwhile: called once on the calling thread, when the dump's own threads are at work. The
+  ///     engine's threads give up, when the target is tracked, the capabilities that they need no
+  ///     more; the calling thread keeps its own, unless this gives them up.
   ///   - onEvent: called on the engine's thread; must return soon.
   /// - Returns: how it ended; the outcome is `.complete`, `.completeOverBudget` or `.preDumpOnly`.
   /// - Throws: `PredumpError`; rounds that were complete before are kept, and marked so.
   public static func run(
     _ options: PredumpOptions, cancellation: Cancellation = Cancellation(),
+    meanwhile: () -> Void = {},
     onEvent: @escaping @Sendable (PredumpEvent) -> Void
   ) throws(PredumpError) -> PredumpSummary {
     let result: Result<PredumpSummary, PredumpError>
     do throws(KernelError) {
-      result = try OSThread.run(name: "memdump-engine") { () throws(PredumpError) in
+      result = try OSThread.run(name: "memdump-engine", meanwhile: meanwhile) {
+        () throws(PredumpError) in
         try PredumpSession.run(options, cancellation, onEvent)
       }
     } catch { throw .kernel(error) }

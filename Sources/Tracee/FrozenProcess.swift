@@ -46,6 +46,8 @@ package struct FrozenProcess: ~Copyable {
   /// What the tracer thread is asked to do.
   private enum Order: Sendable {
     case leave(LeaveState)
+    /// To be stopped by SIGSTOP instead of by us; the guardian undoes that if we die.
+    case handOver(ProcessGuardian)
     /// To read of process `pid` at `address` into the memory at `buffer`, whose owner waits for it.
     case read(pid: Int32, address: UInt64, buffer: UInt, byteCount: Int)
   }
@@ -55,6 +57,7 @@ package struct FrozenProcess: ~Copyable {
     var began: UInt64
     var ended: UInt64
     var threadCount: Int
+    var wasStopped = false
   }
 
   /// Stops every thread of `target`, also those born meanwhile.
@@ -137,6 +140,28 @@ package struct FrozenProcess: ~Copyable {
     }
   }
 
+  /// Lets go of the threads without any of them running an instruction: from now on the process is
+  /// stopped as by SIGSTOP, so that somebody else can trace it.
+  ///
+  /// - Parameter guardian: continues the process should we be killed.
+  /// - Throws: `.notStopping` if not all threads are seen stopped in time; the process runs then.
+  package consuming func handOver(
+    of target: borrowing TargetProcess, guardian: ProcessGuardian, timeoutNanoseconds: UInt64
+  ) throws(TraceError) -> StoppedProcess {
+    let began = began
+    orders.put(.handOver(guardian))
+    let report: Report
+    switch reports.take() {
+    case .success(let done)?: report = done
+    case .failure(let error)?: throw error
+    case nil: throw .gone(pid: target.pid)
+    }
+    let stopped = try StoppedProcess(
+      target, guardian, began: began, isOurStop: !report.wasStopped)
+    try stopped.waitForThreads(timeoutNanoseconds: timeoutNanoseconds)
+    return stopped
+  }
+
   /// The threads run into their stop by themselves: a moment later the process shows as stopped.
   private static func waitUntilStopped(_ target: borrowing TargetProcess) {
     let deadline = MonotonicClock.now + stopLookNanoseconds
@@ -147,11 +172,11 @@ package struct FrozenProcess: ~Copyable {
 
   /// Reads for others until the order to let go comes; if nobody is left to give it, that is it.
   private static func serveReads(_ orders: BlockingQueue<Order>, _ reads: BlockingQueue<Int>)
-    -> LeaveState
+    -> Order
   {
     while let order = orders.take() {
       switch order {
-      case .leave(let state): return state
+      case .leave, .handOver: return order
       case .read(let pid, let address, let buffer, let byteCount):
         // Valid as long as its owner waits for the answer, which is put last.
         let bytes = UnsafeMutableRawBufferPointer(
@@ -159,7 +184,7 @@ package struct FrozenProcess: ~Copyable {
         reads.put(Self.read(pid, address, bytes))
       }
     }
-    return .running
+    return .leave(.running)
   }
 
   /// - Returns: bytes read; 0 if the page cannot be read even so.
@@ -206,12 +231,19 @@ package struct FrozenProcess: ~Copyable {
         descendants: descendants, began: began, ended: MonotonicClock.now, threadCount: held.count)
       reports.put(.success(stopped))
       let order = Self.serveReads(orders, reads)
+      var wasStopped = held.wasStopped
       do throws(KernelError) {
         switch order {
-        case .running: break
+        case .leave(.running): break
         // Queued before the threads are let go, so that none of them runs an instruction.
-        case .stopped: try held.beginStops()
-        case .killed: try Self.kill(target, held.descendants)
+        case .leave(.stopped): try held.beginStops()
+        case .leave(.killed): try Self.kill(target, held.descendants)
+        case .handOver(let guardian):
+          // Somebody else's stop is not ours to end.
+          if try target.status().hasStopPending { wasStopped = true }
+          if !wasStopped { try guardian.setContinues(true) }
+          try held.beginStops()
+        case .read: break
         }
       } catch {
         held.letGo()
@@ -220,11 +252,13 @@ package struct FrozenProcess: ~Copyable {
       let threadCount = held.count
       held.letGo()
       let ended = MonotonicClock.now
-      if order == .stopped {
+      if case .leave(.stopped) = order {
         Self.waitUntilStopped(target)
         for member in held.descendants { Self.waitUntilStopped(member.process) }
       }
-      reports.put(.success(Report(began: began, ended: ended, threadCount: threadCount)))
+      reports.put(
+        .success(
+          Report(began: began, ended: ended, threadCount: threadCount, wasStopped: wasStopped)))
     } catch { reports.put(.failure(error)) }
   }
 }

@@ -12,6 +12,10 @@ struct HeldThreads {
   let faults: FaultPlan
   let except: Int32
   private var threads: [Int32: Held] = [:]
+  /// Threads that were listed and could not be seized. The number may be another thread's by now.
+  private var unreachable: Set<Int32> = []
+  /// Whether job control had stopped the process already.
+  private(set) var wasStopped = false
 
   /// Descendants whose threads are held, parents before their children.
   private(set) var descendants: [Descendant] = []
@@ -151,7 +155,10 @@ struct HeldThreads {
         try thread.interrupt()
         threads[tid] = Held(thread, of: target.pid)
       } catch {
-        if Self.isGone(error, tid, target) { continue }
+        if Self.isGone(error, tid, target) {
+          unreachable.insert(tid)
+          continue
+        }
         return error
       }
     }
@@ -167,9 +174,11 @@ struct HeldThreads {
       do throws(TraceError) {
         let stop = try held.thread.waitForEventStop(
           deadline: deadline, allowedMilliseconds: allowedMilliseconds)
+        if stop == .jobControl { wasStopped = true }
         try held.thread.hideInterruption(stop)
       } catch {
         threads[tid] = nil
+        unreachable.insert(tid)
         if case .gone = error { continue }
         failure = failure ?? error
       }
@@ -217,7 +226,9 @@ struct HeldThreads {
   private func newThreads(of target: borrowing TargetProcess) throws(TraceError) -> [Int32] {
     do throws(KernelError) {
       return try target.threadIDs().filter { tid in
-        tid != except && threads[tid] == nil && !Self.isDead(tid, target)
+        // Looking at every thread before it is stopped would lengthen the freeze.
+        tid != except && threads[tid] == nil
+          && !(unreachable.contains(tid) && Self.isDead(tid, target))
       }
     } catch { throw .gone(pid: target.pid) }
   }

@@ -43,6 +43,7 @@ struct CommandFailure: Error {
     case .notConverged: (.notConverged, "not-converged")
     case .interrupted: (.interrupted, "interrupted")
     case .freeze: (.failure, "freeze")
+    case .command: (.commandFailed, "command")
     case .kernel(let cause): (status(cause.errno), "kernel")
     }
   }

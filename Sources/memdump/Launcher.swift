@@ -8,6 +8,8 @@ enum Launcher {
   static func run(_ arguments: [String]) -> Never {
     // A reader that has seen enough is no error: writes fail with EPIPE, which is heeded.
     signal(SIGPIPE, SIG_IGN)
+    // A parent may have left it ignored; children that we wait for would be gone then.
+    signal(SIGCHLD, SIG_DFL)
     exit(status(arguments).rawValue)
   }
 

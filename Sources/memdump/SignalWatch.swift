@@ -3,26 +3,29 @@ internal import Kernel
 internal import Predump
 internal import Synchronization
 
-/// Takes SIGINT, SIGTERM and SIGHUP on a thread of its own.
+/// Takes SIGINT, SIGTERM, SIGHUP and SIGUSR1 on a thread of its own.
 ///
 /// The first asks the dump to stop at the next safe point. The second ends memdump at once: the
-/// kernel then lets go of the target and untracks it by itself.
+/// kernel then lets go of the target and untracks it by itself. SIGUSR1 asks how far the dump is.
 final class SignalWatch: Sendable {
   private let first = Atomic<Int32>(0)
   private let cancellation: Cancellation
   private let onFirst: @Sendable () -> Void
   private let onSecond: @Sendable () -> Void
+  private let onStatus: @Sendable () -> Void
 
   /// - Parameters:
   ///   - onFirst: says that the dump is about to stop; called on the watch's thread.
   ///   - onSecond: cleans up the terminal; called on the watch's thread, right before the end.
+  ///   - onStatus: says how far the dump is; called on the watch's thread.
   init(
     _ cancellation: Cancellation, onFirst: @escaping @Sendable () -> Void,
-    onSecond: @escaping @Sendable () -> Void
+    onSecond: @escaping @Sendable () -> Void, onStatus: @escaping @Sendable () -> Void
   ) {
     self.cancellation = cancellation
     self.onFirst = onFirst
     self.onSecond = onSecond
+    self.onStatus = onStatus
   }
 
   /// Blocks the signals in the calling thread, and in the threads that it starts from now on, and
@@ -32,6 +35,7 @@ final class SignalWatch: Sendable {
     sigemptyset(&set)
     sigaddset(&set, SIGINT)
     sigaddset(&set, SIGTERM)
+    sigaddset(&set, SIGUSR1)
     // nohup(1) and its like say that a hang-up is not meant for us.
     var hangUp = sigaction()
     sigaction(SIGHUP, nil, &hangUp)
@@ -46,10 +50,16 @@ final class SignalWatch: Sendable {
   var status: ExitStatus { Self.status(first.load(ordering: .acquiring)) }
 
   private func watch(_ set: sigset_t) {
+    // This thread needs no power at all; where there is none to give up, that is as good.
+    try? ThisThread.keepCapabilities([])
     while true {
       var set = set
       var number: Int32 = 0
       guard sigwait(&set, &number) == 0 else { continue }
+      if number == SIGUSR1 {
+        onStatus()
+        continue
+      }
       let (isFirst, _) = first.compareExchange(
         expected: 0, desired: number, ordering: .acquiringAndReleasing)
       guard isFirst else {

@@ -13,6 +13,8 @@ enum Benchmarks {
       lz4 PID      LZ4 of 64-page blocks on all cores, read before the clock starts
       limit PID    reading and LZ4 on all cores at once: the limit of a full round
       attach PID   getting a userfaultfd of PID: in all, and how long a thread of it stands still
+      freeze PID CGROUP  stopping all threads: by ptrace, and by the cgroup v2 freezer of CGROUP,
+                   a directory; PID is moved into it, and must be alone there
       memcpy       copying memory to memory
       first-write  a write to a page that is write-protected for tracking
       encode       Chunk: digest, zero test and LZ4, one thread
@@ -31,6 +33,9 @@ enum Benchmarks {
       case "verify":
         guard arguments.count > 1 else { fail(usage, code: 64) }
         report(VerifyBenchmark.run(arguments[1], repetitions(arguments, at: 2)))
+      case "freeze":
+        guard arguments.count > 2, let pid = Int32(arguments[1]) else { fail(usage, code: 64) }
+        report(try FreezerBenchmark.run(pid, arguments[2], repetitions(arguments, at: 3)))
       default:
         guard arguments.count > 1, let pid = Int32(arguments[1]) else { fail(usage, code: 64) }
         try runOnTarget(command, pid, repetitions(arguments, at: 2))

@@ -24,6 +24,9 @@ import Testing
     ("--quiet --verbose", "contradict"), ("--pid 0", "whole number"), ("--pid -1", "whole number"),
     ("--pid self", "whole number"), ("--pid 4294967297", "whole number"), ("--bogus", "--bogus"),
     ("--images-dir", "--images-dir"), ("more", "more"),
+    ("--nice 20", "whole number"), ("--ionice realtime", "idle, best-effort"),
+    ("--ionice best-effort:8", "idle, best-effort"), ("--restore-thp 0s", "must be from"),
+    ("--hook-timeout 0s", "must be from"), ("--no-final --on-frozen true", "--no-final"),
   ]
 
   @Test("nonsense is named, and nothing is touched", arguments: OptionTests.nonsense)

@@ -67,11 +67,45 @@ import Testing
         errno { () throws(KernelError) in _ = try directory.directory("to-inner") }
           == .notDirectory)
       #expect(
+        errno { () throws(KernelError) in _ = try directory.openFile("to-inner/any") }
+          == .tooManySymbolicLinkLevels)
+      #expect(
         errno { () throws(KernelError) in
           _ = try Directory.open("\(path)/to-inner", followSymlink: false)
         } == .notDirectory)
       _ = try Directory.open("\(path)/to-inner", followSymlink: true)
       #expect(try directory.readSymlink("to-inner") == "inner")
+    }
+  }
+
+  @Test("no name leads out of the directory") func beneath() throws {
+    try withScratch { path, directory in
+      let inner = try directory.createDirectory("inner")
+      _ = try directory.createFile("file")
+      for name in ["../file", "/dev/null", "../inner/../file"] {
+        #expect(
+          errno { () throws(KernelError) in _ = try inner.openFile(name) } == .improperLink,
+          "\(name)")
+        #expect(
+          errno { () throws(KernelError) in _ = try inner.createFile(name + "-new") }
+            == .improperLink, "\(name)")
+      }
+      #expect(errno { () throws(KernelError) in _ = try inner.directory("..") } == .improperLink)
+    }
+  }
+
+  @Test("only regular files are opened, and others do not hold us", .timeLimit(.minutes(1)))
+  func kinds() throws {
+    try withScratch { path, directory in
+      #expect(mkfifo("\(path)/fifo", 0o600) == 0)
+      _ = try directory.createDirectory("inner")
+      #expect(
+        errno { () throws(KernelError) in _ = try directory.openFile("fifo") } == .invalidArgument)
+      #expect(
+        errno { () throws(KernelError) in _ = try directory.openFile("inner") } == .isDirectory)
+      let devices = try Directory.open("/dev", followSymlink: true)
+      #expect(
+        errno { () throws(KernelError) in _ = try devices.openFile("full") } == .invalidArgument)
     }
   }
 

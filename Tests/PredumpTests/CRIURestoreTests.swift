@@ -12,8 +12,10 @@ import Tracee
   private static let criu =
     (ProcessInfo.processInfo.environment["MEMDUMP_CRIU_ROOT"] ?? ".build/criu") + "/bin/criu"
 
-  @Test("criu restores a process from memdump's pages, and it finds all its memory right")
-  func restores() throws {
+  @Test(
+    "criu restores a process from memdump's pages, and it finds all its memory right",
+    arguments: [false, true])
+  func restores(inFreeze: Bool) throws {
     guard FileManager.default.isExecutableFile(atPath: Self.criu) else {
       print("not run: there is no criu at \(Self.criu); scripts/criu-root.sh fetches one")
       return
@@ -33,12 +35,16 @@ import Tracee
     options.policy.targetDowntimeNanoseconds = 1
     options.policy.maxRounds = 3
     options.leave = .stopped
-    let summary = try Predump.run(options) { _ in }
-
-    // CRIU takes what is not memory, while the process is stopped since the freeze.
+    // CRIU takes what is not memory, while the process is stopped: in the freeze, or after it.
     let top = directory.file("criu")
     try FileManager.default.createDirectory(atPath: top, withIntermediateDirectories: false)
-    try criu(["dump", "-t", "\(pid)", "-D", top, "-o", "dump.log"], top + "/dump.log")
+    if inFreeze {
+      options.hooks.onFrozen = "exec '\(Self.criu)' dump -t $MEMDUMP_PID -D '\(top)' -o dump.log"
+    }
+    let summary = try Predump.run(options) { _ in }
+    if !inFreeze {
+      try criu(["dump", "-t", "\(pid)", "-D", top, "-o", "dump.log"], top + "/dump.log")
+    }
     #expect(eventually { kill(pid, 0) != 0 }, "the dumped process is gone")
     try replaceMemory(in: top, pids: [pid], rounds: summary.rounds.map(\.name), directory)
 

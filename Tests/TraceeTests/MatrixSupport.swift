@@ -30,12 +30,47 @@ enum Disturbance: String, CaseIterable, CustomTestStringConvertible {
   /// Does it `times` times, and looks that nothing of it is left.
   func run(_ pid: Int32, times: Int = count) throws {
     let target = try TargetProcess(pid: pid)
+    let stack = try StackEnd(of: target)
     for _ in 0..<times {
       try once(target)
       // Some instants apart: short waits end in between, long ones are met at other instructions.
       MonotonicClock.pause(nanoseconds: 200_000)
     }
     try expectUntouched(target)
+    try stack.expectUnchanged(in: target)
+  }
+}
+
+/// The lowest bytes of `[stack]`, where a signal frame goes, and which hardly any workload uses.
+struct StackEnd {
+  private static let byteCount = 32 * 1024
+
+  private let start: UInt64
+  private let bytes: [UInt8]
+
+  init(of target: borrowing TargetProcess) throws {
+    let stack = try #require(try target.maps().first { $0.path == "[stack]" })
+    start = stack.range.start
+    bytes = try Self.read(start, Self.byteCount, target)
+  }
+
+  /// They are what they were; where the stack grew since, there are only zeros.
+  func expectUnchanged(in target: borrowing TargetProcess) throws {
+    let now = try #require(try target.maps().first { $0.path == "[stack]" }).range.start
+    let grown = try Self.read(now, Int(start - now), target)
+    #expect(grown.allSatisfy { $0 == 0 }, "something is left below the stack")
+    if bytes.contains(where: { $0 != 0 }) { return }  // the workload uses it, down to its end
+    let differs = try Self.read(start, Self.byteCount, target) != bytes
+    #expect(!differs, "something is left at the end of the stack")
+  }
+
+  private static func read(_ address: UInt64, _ count: Int, _ target: borrowing TargetProcess)
+    throws -> [UInt8]
+  {
+    let memory = ProcessMemory(file: try target.open("mem"))
+    var bytes = [UInt8](repeating: 0, count: count)
+    try bytes.withUnsafeMutableBytes { try memory.read(at: address, into: $0) }
+    return bytes
   }
 }
 

@@ -38,6 +38,29 @@ import Tracee
     workload.expectNoAnomaly()
   }
 
+  @Test("threads waiting in every call do not see a hand-over to another tracer")
+  func handOver() throws {
+    let workload = try Workload("parked", ["call=all"])
+    defer { _ = workload.ask("quit") }
+    let target = try TargetProcess(pid: try workload.processID())
+    let guardian = try target.guardian()
+    for _ in 0..<Disturbance.count * 2 {
+      let frozen = try FrozenProcess(freezing: target, timeoutNanoseconds: 2_000_000_000)
+      let stopped = try frozen.handOver(
+        of: target, guardian: guardian, timeoutNanoseconds: 2_000_000_000)
+      for tid in try target.threadIDs() {
+        #expect(try ProcessStat(parsing: target.read("task/\(tid)/stat")).state == "T")
+        #expect(ProcessStatus(parsing: try target.read("task/\(tid)/status")).tracer == 0)
+      }
+      _ = try stopped.release(leaving: .running)
+    }
+    workload.expectNoAnomaly()
+    #expect(workload.ask("wake") == "woken")
+    #expect(workload.ask("signal") == "signalled")
+    workload.expectNoAnomaly()
+    try expectUntouched(target)
+  }
+
   @Test(
     "signals that come during attaches and freezes are neither lost nor doubled",
     arguments:

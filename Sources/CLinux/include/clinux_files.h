@@ -15,6 +15,8 @@ struct clinux_stat {
 };
 
 int clinux_openat(int directory, const char *path, int flags, unsigned mode);
+/// openat2(2) that resolves `name` beneath `directory` and through no link, magic or not.
+int clinux_open_beneath(int directory, const char *name, int flags, unsigned mode);
 int clinux_close(int fd);
 long clinux_read(int fd, void *buffer, size_t count);
 long clinux_write(int fd, const void *buffer, size_t count);

@@ -26,6 +26,12 @@ int clinux_prefer_this_thread(void);
 /// The calling thread's own nice value.
 int clinux_nice(void);
 int clinux_set_nice(int value);
+/// ioprio_set(2) for the calling thread: 2 best effort, 3 idle.
+int clinux_set_io_priority(int class, int level);
+/// Gives up, for the calling thread, every effective and permitted capability that is not in `kept`.
+int clinux_keep_capabilities(uint64_t kept);
+/// process_madvise(MADV_COLLAPSE) on one range of the process behind `pidfd`.
+int clinux_collapse(int pidfd, uint64_t start, uint64_t byte_count);
 /// Processors in the calling thread's affinity mask.
 int clinux_allowed_processors(void);
 /// CLOCK_MONOTONIC, nanoseconds.

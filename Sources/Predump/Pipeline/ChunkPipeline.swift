@@ -64,6 +64,8 @@ final class ChunkPipeline {
     let (results, encoderEnds, hasFailed) = (results, encoderEnds, hasFailed)
     for _ in 0..<wanted {
       _ = try OSThread(name: "memdump-encode") {
+        // Work on memory, and on files that are open.
+        try? ThisThread.keepCapabilities([])
         while let work = filled.take() {
           work.reader.load(work.chunk)
           work.chunk.encode()
@@ -74,6 +76,7 @@ final class ChunkPipeline {
       encoderCount += 1
     }
     _ = try OSThread(name: "memdump-write") {
+      try? ThisThread.keepCapabilities(.files)
       var writer = OrderedWriter(free: free, results: results, hasFailed: hasFailed)
       while let message = encoded.take() { writer.accept(message) }
     }

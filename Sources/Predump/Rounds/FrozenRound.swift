@@ -16,6 +16,8 @@ struct FrozenRound: ~Copyable {
   let predictedNanoseconds: UInt64
   /// Whether pages that tracking calls unchanged are compared with the chain.
   let verifies: Bool
+  /// The user's commands, of which one may be for the freeze.
+  let hooks: HookRunner
   /// For which processes to look for buffers that are written unseen.
   let scan: ScanMode
   let engineFaults: EngineFaultPlan
@@ -77,7 +79,7 @@ struct FrozenRound: ~Copyable {
         pages: copy.counters.pages, pagesCompared: objects.pagesCompared,
         pagesFoundByVerification: verifies ? members.reduce(0) { $0 + $1.pagesFound } : nil,
         threadCount: threadCount, requestsInFlight: requestsInFlight,
-        processCount: processCount)
+        processCount: processCount, commandNanoseconds: nil)
       let finished: RoundWriter
       var unchanged: UInt64 = 0
       if copy.hasOverflow {
@@ -85,10 +87,10 @@ struct FrozenRound: ~Copyable {
         finished = try FrozenReplay.write(
           copy, objects, &members, pipeline, writer, unchanged: &unchanged)
         report.pages = members.reduce(0) { $0 + $1.pagesStored }
-        report.frozenNanoseconds = try thaw(held)
+        report.frozenNanoseconds = try thaw(held, target.view, &report.commandNanoseconds)
         onThaw(report)
       } else {
-        report.frozenNanoseconds = try thaw(held)
+        report.frozenNanoseconds = try thaw(held, target.view, &report.commandNanoseconds)
         _ = consume preferred
         onThaw(report)
         finished = try FrozenReplay.write(
@@ -158,8 +160,14 @@ struct FrozenRound: ~Copyable {
     } catch { throw .kernel(error) }
   }
 
-  /// Lets a process run that is to run; nobody waits for the others.
-  private func thaw(_ held: HeldProcess) throws(RoundFailure) -> UInt64 {
+  /// Runs the user's commands for the freeze, and lets processes run that are to run; nobody waits
+  /// for the others.
+  private func thaw(
+    _ held: HeldProcess, _ view: borrowing TargetView, _ command: inout UInt64?
+  ) throws(RoundFailure) -> UInt64 {
+    try hooks.runInFreeze(
+      held, of: view.process, plan, timeoutNanoseconds: freezeTimeoutNanoseconds,
+      commandNanoseconds: &command)
     guard leave == .running else { return held.nanoseconds }
     do throws(TraceError) {
       plan.faults.reach(.beforeThaw)

@@ -25,6 +25,8 @@ public enum PredumpError: Error, Sendable {
   case interrupted
   /// The process could not be stopped.
   case freeze(String)
+  /// A command of the user's failed, or took too long.
+  case command(String)
   /// Anything else that the kernel refused.
   case kernel(KernelError)
 
@@ -48,7 +50,9 @@ extension PredumpError: CustomStringConvertible {
       "process \(pid) called execve during the dump: its old memory is gone; "
         + "dump it anew into another directory"
     case .unsuitableTarget(let pid, let reason): "process \(pid) cannot be dumped: \(reason)"
-    case .permission(let text), .unsupportedKernel(let text), .freeze(let text): text
+    case .permission(let text), .unsupportedKernel(let text), .freeze(let text),
+      .command(let text):
+      text
     case .imagesDirectory(let path, let reason): "images directory \(path): \(reason)"
     case .outOfSpace(let error):
       "\(error); free some space or choose another --images-dir, and run it again"

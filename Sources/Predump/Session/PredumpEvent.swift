@@ -127,6 +127,14 @@ public struct FreezeReport: Sendable {
   public var requestsInFlight: UInt32
   /// Processes stopped.
   public var processCount: Int
+  /// Of that, waiting for the user's commands (ns); nil without any. It does not count against the
+  /// target downtime.
+  public var commandNanoseconds: UInt64?
+
+  /// What memdump itself took of the freeze (ns).
+  public var ownNanoseconds: UInt64 {
+    frozenNanoseconds - min(frozenNanoseconds, commandNanoseconds ?? 0)
+  }
 }
 
 /// How a dump ended.
@@ -141,4 +149,9 @@ public struct PredumpSummary: Sendable {
   public var wallNanoseconds: UInt64
   /// The most memory that this program itself ever had resident (bytes); 0 if it cannot tell.
   public var peakResidentBytes: UInt64
+  /// Page faults of the target during the dump that needed no disk, its own and those that tracking
+  /// caused (one for each page that it wrote after a round); nil if the target is gone.
+  public var targetMinorFaults: UInt64?
+  /// What became of the target's huge pages; nil if the target is gone.
+  public var hugePages: HugePageReport?
 }

@@ -33,6 +33,12 @@ public struct PredumpOptions: Sendable {
   public var bytesPerSecondLimit: UInt64 = 0
   /// How long to leave the process alone between two live rounds (ns).
   public var pauseBetweenRoundsNanoseconds: UInt64 = 0
+  /// Commands to run meanwhile.
+  public var hooks = HookOptions()
+  /// How memdump's threads stand against everybody else's.
+  public var gentleness = Gentleness()
+  /// How long to put the target's huge pages together again after the dump (ns); nil: not at all.
+  public var restoreHugePagesNanoseconds: UInt64?
   /// Whether images survive a power cut once a round is reported.
   public var sync = true
 

@@ -8,6 +8,7 @@ struct PredumpSession: ~Copyable {
   private let options: PredumpOptions
   private let cancellation: Cancellation
   private let onEvent: @Sendable (PredumpEvent) -> Void
+  private let hooks: HookRunner
 
   private var tree: TargetTree
   private let pipeline: ChunkPipeline
@@ -31,7 +32,26 @@ struct PredumpSession: ~Copyable {
     for item in checks.items where item.status == .warning {
       onEvent(.warning("\(item.title): \(item.detail)"))
     }
-    var session = try PredumpSession(options, cancellation, onEvent)
+    try options.gentleness.apply()
+    let hooks = try HookRunner(options, cancellation, onEvent)
+    do throws(PredumpError) {
+      let watch = try TargetWatch(options)
+      var summary = try run(options, cancellation, onEvent, hooks)
+      // Tracking is over.
+      watch.finish(&summary, options, cancellation)
+      try hooks.tell(.complete)
+      return summary
+    } catch {
+      try? hooks.tell(.failed, message: "\(error)")
+      throw error
+    }
+  }
+
+  private static func run(
+    _ options: PredumpOptions, _ cancellation: Cancellation,
+    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
+  ) throws(PredumpError) -> PredumpSummary {
+    var session = try PredumpSession(options, cancellation, onEvent, hooks)
     do throws(PredumpError) {
       return try session.runToEnd()
     } catch {
@@ -42,7 +62,7 @@ struct PredumpSession: ~Copyable {
 
   private init(
     _ options: PredumpOptions, _ cancellation: Cancellation,
-    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void
+    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
   ) throws(PredumpError) {
     var tree = try TargetTree(options, onEvent)
     let pipeline: ChunkPipeline
@@ -67,9 +87,11 @@ struct PredumpSession: ~Copyable {
           target: identity, processCount: tree.members.count,
           stoppedNanoseconds: attachment.stoppedNanoseconds,
           residentBytes: attachment.residentBytes, vmaCount: attachment.vmaCount)))
+    Privileges.reduce(attachesMore: options.includesDescendants)
     self.options = options
     self.cancellation = cancellation
     self.onEvent = onEvent
+    self.hooks = hooks
     self.tree = tree
     self.pipeline = pipeline
     self.comparer = comparer
@@ -92,19 +114,22 @@ struct PredumpSession: ~Copyable {
       }
       if cancellation.isCancelled { throw .interrupted }
       guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
+      try hooks.tell(.converged)
       let (freeze, held) = try runFrozenRound(verdict)
-      let withinBudget = freeze.frozenNanoseconds <= options.policy.targetDowntimeNanoseconds
+      let withinBudget = freeze.ownNanoseconds <= options.policy.targetDowntimeNanoseconds
       let summary = try finish(withinBudget ? .complete : .completeOverBudget, freeze: freeze)
       // Last of all: whatever failed before, the process runs on.
       do throws(TraceError) { try held.release(leaving: options.leave) } catch {
         throw PredumpError(error)
       }
+      if options.leave != .running { try hooks.tell(.thawed) }
       return summary
     }
   }
 
   private mutating func runLiveRound() throws(PredumpError) -> Verdict {
     if cancellation.isCancelled { throw .interrupted }
+    try hooks.tell(.preRound, nextPlan(.live))
     let plan = nextPlan(.live)
     try tree.refresh(round: plan.index)
     let round = LiveRound(
@@ -122,6 +147,7 @@ struct PredumpSession: ~Copyable {
     let totals = try outcome.takeWritten().commit(plan)
     try images.add(plan.name, round: plan.index, members)
     plan.faults.reach(.afterRecord)
+    try hooks.tell(.postRound, plan)
     if reports.isEmpty == false || counters.bytes > 0 {
       estimate.observeCopy(
         bytes: counters.bytes, reads: counters.reads, nanoseconds: counters.nanoseconds)
@@ -157,16 +183,20 @@ struct PredumpSession: ~Copyable {
     onEvent(
       .freezePredicted(
         FreezePrediction(nanoseconds: predicted, pages: expected, verdict: verdict)))
+    try hooks.tell(.preRound, nextPlan(.frozen))
     let plan = nextPlan(.frozen)
     let round = FrozenRound(
       plan: plan, leave: options.leave,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
-      predictedNanoseconds: predicted, verifies: options.verifiesFinal, scan: options.scan,
-      engineFaults: options.tuning.faults)
+      predictedNanoseconds: predicted, verifies: options.verifiesFinal, hooks: hooks,
+      scan: options.scan, engineFaults: options.tuning.faults)
     let outcome = try round.run(
       &tree, pipeline, images: images, objects, comparer,
-      onThaw: { report in onEvent(.thawed(report)) },
+      onThaw: { report in
+        onEvent(.thawed(report))
+        if options.leave == .running { try? hooks.tell(.thawed, plan) }
+      },
       onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
     let held = outcome.held
@@ -176,6 +206,7 @@ struct PredumpSession: ~Copyable {
     let totals = try outcome.takeWritten().commit(plan)
     try images.add(plan.name, round: plan.index, members)
     tree.announce(round: plan.index)
+    try hooks.tell(.postRound, plan)
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .frozen, totals: totals,
       unchangedPages: unchanged, bytesIn: totals.pagesStored * pageBytes,

@@ -14,7 +14,7 @@ struct PredumpCommand: Subcommand {
         memdump predump --pid 1234 --images-dir /var/tmp/dump --target-downtime 20ms
       \(ExitStatus.line([
         .success, .overBudget, .targetGone, .notPermitted, .unsupportedKernel, .notConverged,
-        .unsuitableTarget, .outOfSpace, .unusableDirectory, .usage, .interrupted, .terminated,
+        .unsuitableTarget, .outOfSpace, .unusableDirectory, .commandFailed, .usage, .interrupted, .terminated,
       ]))
       """)
 
@@ -22,12 +22,14 @@ struct PredumpCommand: Subcommand {
   @OptionGroup(title: "When to freeze") var convergence: ConvergenceOptions
   @OptionGroup(title: "The rounds") var gentle: GentleOptions
   @OptionGroup(title: "The freeze") var freeze: FreezeOptions
+  @OptionGroup(title: "Commands of your own") var commands: CommandOptions
   @OptionGroup(title: "Images") var images: ImageOptions
   @OptionGroup(title: "Output") var talk: TalkOptions
 
   mutating func validate() throws {
     try talk.validate()
     try freeze.validate()
+    try commands.validate(noFinal: freeze.noFinal, tree: target.tree)
   }
 
   func console() -> Console { talk.output.console }
@@ -35,14 +37,25 @@ struct PredumpCommand: Subcommand {
   func execute(_ console: Console) throws(CommandFailure) -> ExitStatus {
     let cancellation = Cancellation()
     let reporter = reporter(console)
+    let status = StatusLine()
     let watch = SignalWatch(
-      cancellation, onFirst: { reporter.stopping() }, onSecond: { reporter.eraseProgress() })
+      cancellation, onFirst: { reporter.stopping() }, onSecond: { reporter.eraseProgress() },
+      onStatus: {
+        reporter.eraseProgress()
+        console.err.write(status.text)
+      })
     do throws(KernelError) { try watch.start() } catch {
       throw CommandFailure(PredumpError.kernel(error))
     }
     do throws(PredumpError) {
       let summary = try Predump.run(
-        options, cancellation: cancellation, onEvent: { event in reporter.handle(event) })
+        options, cancellation: cancellation,
+        // From here on this thread only waits, which takes no capability.
+        meanwhile: { try? ThisThread.keepCapabilities([]) },
+        onEvent: { event in
+          status.note(event)
+          reporter.handle(event)
+        })
       reporter.finish(summary)
       return summary.outcome == .completeOverBudget ? .overBudget : .success
     } catch {
@@ -58,6 +71,7 @@ struct PredumpCommand: Subcommand {
     gentle.apply(to: &options)
     freeze.apply(to: &options)
     images.apply(to: &options)
+    commands.apply(to: &options)
     options.faults = FaultPlan.fromEnvironment()
     return options
   }

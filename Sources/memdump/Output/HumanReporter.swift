@@ -75,6 +75,15 @@ final class HumanReporter: PredumpReporter {
     say(
       "Dumped \(who) in \(Units.duration(summary.wallNanoseconds)): \(rounds), "
         + "\(Units.bytes(bytesIn)) of memory in \(Units.bytes(bytesOut)) of images in \(directory)")
+    if let faults = summary.targetMinorFaults, talk.isVerbose {
+      say("  The process took \(Units.count(faults, "minor page fault")) meanwhile.")
+    }
+    if let huge = summary.hugePages, huge.bytesBefore != huge.bytesAfter {
+      let restored = huge.restoredBytes.map { ", \(Units.bytes($0)) of it given back" } ?? ""
+      say(
+        "Huge pages of the process: \(Units.bytes(huge.bytesBefore)) before, "
+          + "\(Units.bytes(huge.bytesAfter)) now\(restored).")
+    }
     switch summary.outcome {
     case .preDumpOnly:
       say("No final round was asked for: the images are not restorable yet.")
@@ -149,7 +158,7 @@ final class HumanReporter: PredumpReporter {
   }
 
   private func thawed(_ report: FreezeReport) {
-    let isLong = report.frozenNanoseconds > targetDowntimeNanoseconds
+    let isLong = report.ownNanoseconds > targetDowntimeNanoseconds
     let frozen = Units.duration(report.frozenNanoseconds)
     say(
       "Freeze: took \(isLong ? console.outStyle.yellow(frozen) : console.outStyle.green(frozen)) "
@@ -158,7 +167,8 @@ final class HumanReporter: PredumpReporter {
         + "\(Units.count(UInt64(report.threadCount), "thread"))"
         + (report.processCount > 1
           ? " of \(Units.count(UInt64(report.processCount), "process"))" : "") + ", "
-        + "\(Units.duration(report.copyNanoseconds)) to find and copy pages")
+        + "\(Units.duration(report.copyNanoseconds)) to find and copy pages"
+        + (report.commandNanoseconds.map { ", \(Units.duration($0)) for commands" } ?? ""))
     if report.requestsInFlight > 0, !talk.isQuiet {
       console.warn(
         "\(Units.count(UInt64(report.requestsInFlight), "io_uring request")) may have been under way "

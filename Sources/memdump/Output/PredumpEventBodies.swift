@@ -128,6 +128,7 @@ struct ThawedBody: Encodable, Sendable {
   let threads: Int
   let requestsInFlight: UInt32
   let processes: Int
+  let commandNs: UInt64?
 
   init(_ report: FreezeReport) {
     frozenNs = report.frozenNanoseconds
@@ -140,6 +141,7 @@ struct ThawedBody: Encodable, Sendable {
     threads = report.threadCount
     requestsInFlight = report.requestsInFlight
     processes = report.processCount
+    commandNs = report.commandNanoseconds
   }
 }
 
@@ -156,6 +158,10 @@ struct SummaryBody: Encodable, Sendable {
   let wallNs: UInt64
   let peakResidentBytes: UInt64
   let freeze: ThawedBody?
+  let targetMinorFaults: UInt64?
+  let hugeBytesBefore: UInt64?
+  let hugeBytesAfter: UInt64?
+  let hugeBytesRestored: UInt64?
 
   init(_ summary: PredumpSummary, directory: String) {
     imagesDir = directory
@@ -169,5 +175,9 @@ struct SummaryBody: Encodable, Sendable {
     wallNs = summary.wallNanoseconds
     peakResidentBytes = summary.peakResidentBytes
     freeze = summary.freeze.map { ThawedBody($0) }
+    targetMinorFaults = summary.targetMinorFaults
+    hugeBytesBefore = summary.hugePages?.bytesBefore
+    hugeBytesAfter = summary.hugePages?.bytesAfter
+    hugeBytesRestored = summary.hugePages?.restoredBytes
   }
 }

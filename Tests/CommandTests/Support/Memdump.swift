@@ -50,6 +50,9 @@ final class Memdump {
     return nil
   }
 
+  /// What it wrote to standard error so far.
+  var errorText: String { (try? String(contentsOf: errors, encoding: .utf8)) ?? "" }
+
   /// Sends a signal.
   func send(_ signal: Int32) { kill(program.pid, signal) }
 

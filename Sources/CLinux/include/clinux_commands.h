@@ -1,0 +1,31 @@
+#ifndef CLINUX_COMMANDS_H
+#define CLINUX_COMMANDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/// Starts `/bin/sh -c command` in a process group of its own: no signal blocked or ignored, standard
+/// input from /dev/null, standard output joined to standard error, nothing else inherited. It waits
+/// until a line is written to `gate`, and ends if that is closed without one.
+/// `extra`: NAME=VALUE strings that are added to the environment. The pid.
+int clinux_spawn_shell(const char *command, const char *const *extra, size_t extra_count,
+                       int *gate);
+/// waitpid(pid): 0 if it runs after `milliseconds`, 1 with `status` filled if it ended.
+int clinux_wait_child(int pid, int milliseconds, int *status);
+/// kill(-group, signal).
+int clinux_signal_group(int group, int signal);
+
+/// A message to a guardian.
+struct clinux_guardian_order {
+  /// The process group to kill with this process; 0 for none.
+  int32_t group;
+  /// Whether the guarded process is to be continued when this process ends.
+  int32_t continues;
+};
+
+/// Forks a process that outlives this one, whatever ends it, by the moment that it takes to kill the
+/// process group and to send SIGCONT to the process behind `pidfd`, if the last order says so.
+/// `control`: the write end of its pipe; closing it ends the guardian.
+int clinux_fork_guardian(int pidfd, int *control);
+
+#endif

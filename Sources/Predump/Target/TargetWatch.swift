@@ -1,0 +1,48 @@
+internal import Kernel
+internal import SystemPackage
+
+/// What the dump did to the target: looked at before it begins, and when tracking is over.
+struct TargetWatch: ~Copyable {
+  private let process: TargetProcess
+  private let hugePages: HugePages
+  private let minorFaults: UInt64
+
+  /// Looks at the target that `options` name.
+  init(_ options: PredumpOptions) throws(PredumpError) {
+    let pid = options.pid
+    do throws(KernelError) {
+      self = try Self(pid, remembersPlaces: options.restoreHugePagesNanoseconds != nil)
+    } catch {
+      switch error.errno {
+      case .noSuchProcess, .noSuchFileOrDirectory:
+        throw .targetGone(pid: pid, how: .neverFound)
+      case .permissionDenied, .notPermitted:
+        throw .permission("\(error); run memdump as root or with CAP_SYS_PTRACE")
+      default: throw .kernel(error)
+      }
+    }
+  }
+
+  private init(_ pid: Int32, remembersPlaces: Bool) throws(KernelError) {
+    let process = try TargetProcess(pid: pid)
+    let faults = try process.stat().minorFaults
+    let hugePages = try HugePages(of: pid, remembersPlaces: remembersPlaces)
+    minorFaults = faults
+    self.hugePages = hugePages
+    self.process = process
+  }
+
+  /// Enters what became of the target into the summary, and gives its huge pages back if that was
+  /// asked for.
+  consuming func finish(
+    _ summary: inout PredumpSummary, _ options: PredumpOptions, _ cancellation: Cancellation
+  ) {
+    if process.hasExited { return }
+    if let now = try? process.stat().minorFaults, now >= minorFaults {
+      summary.targetMinorFaults = now - minorFaults
+    }
+    summary.hugePages = hugePages.finish(budgetNanoseconds: options.restoreHugePagesNanoseconds) {
+      cancellation.isCancelled
+    }
+  }
+}
