@@ -4,10 +4,10 @@ import Testing
 
 /// What memdump takes for itself, and what it gives back.
 @Suite(.serialized) struct FrugalTests {
-  private let scratch: Scratch
+  private let scratch: TemporaryDirectory
   private var images: String { scratch.file("images") }
 
-  init() throws { scratch = try Scratch() }
+  init() throws { scratch = try TemporaryDirectory() }
 
   /// A dump that has a round behind it and more to come.
   private func startEndless(_ pid: Int32, _ more: String...) throws -> Memdump {

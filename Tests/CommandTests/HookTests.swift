@@ -4,12 +4,12 @@ import Testing
 
 /// The user's own commands during a dump.
 @Suite(.serialized) struct HookTests {
-  private let scratch: Scratch
+  private let scratch: TemporaryDirectory
   private let workload: Workload
   private var images: String { scratch.file("images") }
 
   init() throws {
-    scratch = try Scratch()
+    scratch = try TemporaryDirectory()
     workload = try Workload("stamp", "pages=2048", "rate=200")
   }
 

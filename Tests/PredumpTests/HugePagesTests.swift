@@ -11,7 +11,7 @@ import Testing
     // Runs of pages are thrown away all the time: huge pages lose parts of theirs.
     let workload = try Workload(
       "stamp", ["pages=2048", "rate=2000", "thp=1", "drop=1", "drop_pages=16384"])
-    let pid = try workload.processID()
+    let pid = workload.pid
     let target = try TargetProcess(pid: pid)
     let pages = try HugePages(of: pid, remembersPlaces: true)
     let before = try target.hugePageBytes()

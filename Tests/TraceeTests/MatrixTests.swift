@@ -42,7 +42,7 @@ import Tracee
   func handOver() throws {
     let workload = try Workload("parked", ["call=all"])
     defer { _ = workload.ask("quit") }
-    let target = try TargetProcess(pid: try workload.processID())
+    let target = try TargetProcess(pid: workload.pid)
     let guardian = try target.guardian()
     for _ in 0..<Disturbance.count * 2 {
       let frozen = try FrozenProcess(freezing: target, timeoutNanoseconds: 2_000_000_000)
