@@ -56,7 +56,7 @@ import Tracee
     let pid = target.pid
     let log = Log()
     let summary = try Predump.run(options(pid, images)) { event in log.take(event) }
-    #expect(summary.rounds.count == 5)
+    #expect(summary.rounds.count >= 4)
     let live = try expectEqualTree(images, pid)
     // The target, two children with a child each, and the one whose children come and go.
     #expect(live.processesCompared >= 6)
@@ -70,7 +70,7 @@ import Tracee
     }
     #expect(session.members.first?.target.pid == pid)
     #expect(session.members.contains { $0.firstRound > 1 }, "some came later")
-    #expect(session.members.contains { $0.lastRound < 5 }, "some went")
+    #expect(session.members.contains { $0.lastRound < summary.rounds.count }, "some went")
     let reports = log.members.withLock { $0 }
     #expect(reports.contains { $0.change == .left })
 
@@ -89,7 +89,8 @@ import Tracee
 
   @Test("a process that forks without a pause is frozen all the same")
   func storm() throws {
-    let target = try Workload("tree", ["keep=0", "churn=8", "storm=1", "pages=64", "shared=16"])
+    let target = try Workload(
+      "tree", ["keep=0", "churn=30", "life_ms=15", "storm=1", "pages=64", "shared=16"])
     defer { end(target) }
     let directory = try TemporaryDirectory()
     let pid = target.pid

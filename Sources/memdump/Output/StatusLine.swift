@@ -23,7 +23,7 @@ final class StatusLine: Sendable {
     case .freezePredicted(let report):
       text = "freezing, predicted for \(Units.duration(report.nanoseconds))"
     case .thawed: text = "thawed, writing the last round"
-    case .warning: return
+    case .memberChanged, .warning: return
     }
     state.withLock { $0 = text }
   }
