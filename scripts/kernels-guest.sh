@@ -106,7 +106,7 @@ test_dump() {
     run_tests OracleTests.nothingIsLost 'oracle: 1 runs'
     MEMDUMP_ORACLE_SEED=$((MEMDUMP_ORACLE_SEED + 1))
   done
-  finish "ok: chain of $rounds rounds equals the process, self-test passed, oracle: $seeds seeds"
+  finish "ok: chain of $rounds rounds equals the process, self-test passed, $seeds seeds of the oracle"
 }
 
 # What everybody waits for, if this takes long.
