@@ -36,7 +36,7 @@ import Testing
   }
 
   @Test("no thread keeps a capability that it does not need") func capabilities() throws {
-    let workload = try Workload("stamp", "pages=4096", "rate=20000", "cold=100")
+    let workload = try Workload("stamp", ["pages=4096", "rate=20000", "cold=100"])
     let memdump = try startEndless(workload.pid)
     // DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SYS_PTRACE, SYS_NICE, CHECKPOINT_RESTORE
     let needed: UInt64 = [1, 2, 5, 19, 23, 40].reduce(0) { $0 | 1 << $1 }
@@ -55,7 +55,7 @@ import Testing
   }
 
   @Test("--nice and --ionice are memdump's threads' own") func gentle() throws {
-    let workload = try Workload("stamp", "pages=4096", "rate=20000", "cold=100")
+    let workload = try Workload("stamp", ["pages=4096", "rate=20000", "cold=100"])
     let memdump = try startEndless(workload.pid, "--nice", "7", "--ionice", "idle")
     for (tid, name, _) in try threads(of: memdump.pid, "Name")
     where ["memdump-engine", "memdump-encode", "memdump-write"].contains(name) {
@@ -73,7 +73,7 @@ import Testing
 
   @Test("--restore-thp gives the process its huge pages back", arguments: [false, true])
   func hugePages(restores: Bool) throws {
-    let workload = try Workload("stamp", "pages=16384", "rate=max", "cold=100", "thp=1")
+    let workload = try Workload("stamp", ["pages=16384", "rate=max", "cold=100", "thp=1"])
     let memdump = try Memdump(
       [
         "predump", "--pid", "\(workload.pid)", "--images-dir", images, "--json", "--no-sync",

@@ -10,7 +10,7 @@ import Testing
 
   init() throws {
     scratch = try TemporaryDirectory()
-    workload = try Workload("stamp", "pages=2048", "rate=200")
+    workload = try Workload("stamp", ["pages=2048", "rate=200"])
   }
 
   private func start(_ more: String...) throws -> Memdump {
