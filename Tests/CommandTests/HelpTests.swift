@@ -2,7 +2,9 @@ import Testing
 
 /// What memdump says of itself.
 @Suite struct HelpTests {
-  private static let commands = ["predump", "restore-check", "inspect", "check"]
+  private static let commands = [
+    "predump", "restore-check", "merge", "inspect", "check",
+  ]
 
   @Test("every help names exit codes and has an example", arguments: commands)
   func help(command: String) throws {

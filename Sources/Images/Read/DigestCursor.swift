@@ -7,6 +7,8 @@ internal import Kernel
 struct DigestCursor: ~Copyable {
   private var records: RecordReader
   private let sharedObject: UInt64
+  /// Where the stream's first digests are in the record; nil if it has none.
+  private let firstOffset: UInt64?
   private var batch: [UInt64] = []
   private var next = 0
   private var isAtEnd = false
@@ -18,13 +20,20 @@ struct DigestCursor: ~Copyable {
     var records = try RecordReader.open(
       ImageFormat.recordName(pid: record.pid), in: directory,
       magics: [ImageFormat.common, ImageFormat.roundRecord])
-    if let offset = record.digestOffsets[sharedObject] {
-      records.seek(to: offset)
-    } else {
-      isAtEnd = true
-    }
+    firstOffset = record.digestOffsets[sharedObject]
+    if let firstOffset { records.seek(to: firstOffset) }
     self.records = records
     self.sharedObject = sharedObject
+    isAtEnd = firstOffset == nil
+  }
+
+  /// Goes back to before the first digest.
+  mutating func rewind() {
+    guard let firstOffset else { return }
+    records.seek(to: firstOffset)
+    batch.removeAll(keepingCapacity: true)
+    next = 0
+    isAtEnd = false
   }
 
   /// The next digest; nil after the last one.
