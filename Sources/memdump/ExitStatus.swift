@@ -13,6 +13,7 @@ enum ExitStatus: Int32, CaseIterable {
   case unsuitableTarget = 24
   case outOfSpace = 25
   case unusableDirectory = 26
+  case linkBroken = 27
   case usage = 64
   case hungUp = 129
   case interrupted = 130
@@ -34,6 +35,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .unsuitableTarget: "a process that cannot be dumped"
     case .outOfSpace: "no space left"
     case .unusableDirectory: "images directory unusable (not empty, a link, read-only, ...)"
+    case .linkBroken: "the link to the other side broke; complete rounds are kept"
     case .usage: "wrong usage"
     case .hungUp: "interrupted by SIGHUP"
     case .interrupted: "interrupted by SIGINT"
@@ -69,6 +71,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .unsuitableTarget: "unsuitable process"
     case .outOfSpace: "no space"
     case .unusableDirectory: "directory unusable"
+    case .linkBroken: "link broken"
     case .usage: "usage"
     case .hungUp: "SIGHUP"
     case .interrupted: "SIGINT"

@@ -17,7 +17,7 @@ internal import Predump
       """,
     version: "memdump \(Predump.version) (image records: version \(ChainContents.recordVersion))",
     subcommands: [
-      PredumpCommand.self, RestoreCheckCommand.self, MergeCommand.self,
+      PredumpCommand.self, ReceiveCommand.self, RestoreCheckCommand.self, MergeCommand.self,
       InspectCommand.self, CheckCommand.self,
     ])
 

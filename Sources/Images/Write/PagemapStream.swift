@@ -35,7 +35,8 @@ struct PagemapStream: ~Copyable {
   ///
   /// - Parameter sync: whether `finish` will be asked to make them survive a power cut.
   init(
-    in directory: borrowing Directory, pagemapName: String, pagesID: UInt32, sharedObject: UInt64,
+    in directory: borrowing some ImageFolder & ~Copyable, pagemapName: String, pagesID: UInt32,
+    sharedObject: UInt64,
     compression: PageCompression, sync: Bool
   ) throws(ImageError) {
     var pagemap = try RecordWriter(

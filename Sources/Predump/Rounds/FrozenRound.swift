@@ -86,7 +86,7 @@ struct FrozenRound: ~Copyable {
     -> FinalVerifier
   {
     do throws(ImageError) {
-      return try FinalVerifier(path: images.directory.path, pid: pid)
+      return try FinalVerifier(path: images.place.localPath ?? "", pid: pid)
     } catch { throw PredumpError(error) }
   }
 

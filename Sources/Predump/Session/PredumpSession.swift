@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Images
 internal import Kernel
 internal import SystemPackage
@@ -21,6 +22,8 @@ struct PredumpSession: ~Copyable {
   private var reports: [RoundReport] = []
   private var knownSigns = PinnedWriters()
   private let residentPages: UInt64
+  /// Whether somebody had stopped the process before this dump.
+  private let wasStopped: Bool
 
   /// Runs a whole dump on the calling thread.
   static func run(
@@ -32,17 +35,21 @@ struct PredumpSession: ~Copyable {
     for item in checks.items where item.status == .warning {
       onEvent(.warning("\(item.title): \(item.detail)"))
     }
-    var session = try PredumpSession(options, cancellation, onEvent)
+    // The receiver first: a dump that has nowhere to go leaves the target alone.
+    let link = try DumpLink.connect(options, cancellation)
+    var session = try PredumpSession(options, link, cancellation, onEvent)
     do throws(PredumpError) {
       return try session.runToEnd()
     } catch {
+      session.letRun()
       session.images.abandon(after: error)
+      if case .link = error, cancellation.isCancelled { throw .interrupted }
       throw error
     }
   }
 
   private init(
-    _ options: PredumpOptions, _ cancellation: Cancellation,
+    _ options: PredumpOptions, _ link: ImageLink?, _ cancellation: Cancellation,
     _ onEvent: @escaping @Sendable (PredumpEvent) -> Void
   ) throws(PredumpError) {
     let process: TargetProcess
@@ -60,7 +67,7 @@ struct PredumpSession: ~Copyable {
     } catch { throw view.explain(error) }
     // The images directory first: a dump that has nowhere to go leaves the target alone.
     var images = try ImagesDirectory(
-      path: options.imagesDirectory, target: view.identity, sync: options.sync)
+      path: options.imagesDirectory, link: link, target: view.identity, sync: options.sync)
     let attached: Attached
     do throws(PredumpError) {
       attached = try Self.attach(to: view, options.tuning, options.faults)
@@ -81,6 +88,14 @@ struct PredumpSession: ~Copyable {
     self.pipeline = pipeline
     self.images = images
     residentPages = resident / pageBytes
+    wasStopped = (try? self.view.process.stat().state) == "T"
+  }
+
+  /// Lets a process run on that was to be left stopped, when the dump then failed after all: a full
+  /// disk or a broken link must not keep it from its work.
+  private func letRun() {
+    guard options.leave == .stopped, !wasStopped else { return }
+    if (try? view.process.stat().state) == "T" { try? view.process.send(signal: SIGCONT) }
   }
 
   private struct Attached: ~Copyable {
@@ -183,9 +198,14 @@ struct PredumpSession: ~Copyable {
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
       predictedNanoseconds: predicted, verifies: options.verifiesFinal)
+    let link = images.place.link
+    link?.limitStall(nanoseconds: options.freezeTimeoutNanoseconds)
     let outcome = try round.run(
       &view, tracker, pipeline, images: images, previous: populated,
-      onThaw: { report in onEvent(.thawed(report)) })
+      onThaw: { report in
+        link?.limitStall(nanoseconds: nil)
+        onEvent(.thawed(report))
+      })
     let freeze = outcome.report
     let counters = outcome.counters
     let totals = try outcome.takeWritten().commit(plan, target: view.identity)
@@ -203,7 +223,7 @@ struct PredumpSession: ~Copyable {
   private mutating func finish(_ outcome: SessionOutcome, freeze: FreezeReport?)
     throws(PredumpError) -> PredumpSummary
   {
-    try images.mark(outcome)
+    try images.finish(outcome)
     return PredumpSummary(
       outcome: outcome, rounds: reports, freeze: freeze,
       wallNanoseconds: MonotonicClock.now - began,
