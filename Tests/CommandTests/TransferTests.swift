@@ -6,7 +6,7 @@ import Testing
 /// Dumps that go to another memdump.
 @Suite(.serialized) struct TransferTests {
   private let scratch: Scratch
-  private let workload: Workload
+  private var workload: Workload
   private var received: String { scratch.file("received") }
   private var stored: String { scratch.file("stored") }
 
@@ -121,7 +121,7 @@ import Testing
 
   // MEMDUMP_CUTS: how many; MEMDUMP_TEST_SEED plays them again.
   @Test("wherever the link breaks, the process runs on and complete rounds are kept")
-  func accidents() throws {
+  mutating func accidents() throws {
     let environment = ProcessInfo.processInfo.environment
     let seed = environment["MEMDUMP_TEST_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...1 << 48)
     print("MEMDUMP_TEST_SEED=\(seed)")
@@ -131,6 +131,8 @@ import Testing
     #expect(length > 100_000)
     for turn in 1...(environment["MEMDUMP_CUTS"].flatMap { Int($0) } ?? 40) {
       let accident = Accident.allCases.randomElement(using: &random) ?? .cut
+      // A workload does not live for ever.
+      if turn % 10 == 0 { workload = try Workload("stamp", "pages=1024", "rate=200") }
       // Many at the begin and the end, where most frames are.
       let around = [0...4096, 0...length, (length - 300_000)...length][turn % 3]
       _ = try transfer(
@@ -172,6 +174,10 @@ import Testing
       [0, accident == .receiverDies ? 9 : 27].contains(taken.status), "\(what) \(taken)")
     if isSent && leave == "stopped" {
       #expect(ProcessState(of: workload.pid).letter == "T", what)
+      kill(workload.pid, SIGCONT)
+    }
+    // Who dies right after it left the process stopped, as it was told, cannot let it run again.
+    if accident == .senderDies, ProcessState(of: workload.pid).letter == "T" {
       kill(workload.pid, SIGCONT)
     }
     expectFree(workload.pid)

@@ -16,7 +16,7 @@ struct BlockDigests: ~Copyable {
     throws(ImageError)
   {
     pagesPerBlock = record.compression.blockPages
-    cursor = try DigestCursor(record, sharedObject: stream.recordID, in: directory)
+    cursor = try DigestCursor(record, stream, in: directory)
   }
 
   /// Leaves an entry with pages behind.

@@ -6,7 +6,8 @@ internal import Kernel
 /// The record must have been read, and its seal found good, before.
 struct DigestCursor: ~Copyable {
   private var records: RecordReader
-  private let sharedObject: UInt64
+  private let stream: ImageStream
+  private let recordPID: Int32
   /// Where the stream's first digests are in the record; nil if it has none.
   private let firstOffset: UInt64?
   private var batch: [UInt64] = []
@@ -14,16 +15,17 @@ struct DigestCursor: ~Copyable {
   private var isAtEnd = false
 
   /// Opens the digests of a stream; `record` is what `RoundRecordReader` made of the same file.
-  init(_ record: RoundRecord, sharedObject: UInt64, in directory: borrowing Directory)
+  init(_ record: RoundRecord, _ stream: ImageStream, in directory: borrowing Directory)
     throws(ImageError)
   {
     var records = try RecordReader.open(
       ImageFormat.recordName(pid: record.pid), in: directory,
       magics: [ImageFormat.common, ImageFormat.roundRecord])
-    firstOffset = record.digestOffsets[sharedObject]
+    firstOffset = record.digestOffsets[stream]
     if let firstOffset { records.seek(to: firstOffset) }
     self.records = records
-    self.sharedObject = sharedObject
+    self.stream = stream
+    recordPID = record.pid
     isAtEnd = firstOffset == nil
   }
 
@@ -50,7 +52,7 @@ struct DigestCursor: ~Copyable {
     while batch.isEmpty && !isAtEnd {
       guard try records.advance(),
         let message = try records.message(Memdump__Record.self).pointee.block_digests,
-        message.pointee.shared_object == sharedObject
+        ImageStream(message.pointee, head: recordPID) == stream
       else {
         isAtEnd = true
         return

@@ -16,12 +16,9 @@ extension ImageChain {
   ///
   /// - Throws: `.missingFile` if memdump did not write it; what is wrong with the record.
   func record(of round: String) throws(ImageError) -> RoundRecord {
-    for stream in try streams(of: round) {
-      if case .process(let pid) = stream {
-        return try RoundRecordReader.read(pid: pid, in: open(round))
-      }
-    }
-    throw ImageError(.missingFile, file: session.path, "round \(round) has no process's pagemap")
+    if let record = try RoundRecordReader.find(in: open(round)) { return record }
+    throw ImageError(
+      .missingFile, file: session.path, "round \(round) was not written by memdump")
   }
 
   /// The streams of the newest round, sorted: all that a restore needs.
@@ -30,9 +27,19 @@ extension ImageChain {
     return try streams(of: top)
   }
 
-  /// The address space that the newest round saw, with what its record says of each VMA.
-  package func topAddressSpace(_ record: RoundRecord) throws(ImageError) -> AddressSpace {
-    guard let top = rounds.first else { return AddressSpace() }
-    return try AddressSpace.read(pid: record.pid, vmas: record.vmas, in: open(top))
+  /// The processes of the newest round, with the address spaces that it saw.
+  package func topMembers(_ record: RoundRecord) throws(ImageError) -> [RoundMember] {
+    guard let top = rounds.first else { return [] }
+    let directory = try open(top)
+    var members: [RoundMember] = []
+    for member in record.members {
+      let space = try AddressSpace.read(
+        pid: member.target.pid, vmas: member.vmas, in: directory)
+      var described = RoundMember(
+        target: member.target, parent: member.parent, since: member.since, addressSpace: space)
+      described.isGone = member.isGone
+      members.append(described)
+    }
+    return members
   }
 }

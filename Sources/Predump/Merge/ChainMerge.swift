@@ -69,17 +69,18 @@ public enum ChainMerge {
   private struct Source: ~Copyable {
     let chain: ImageChain
     let record: RoundRecord
-    let space: AddressSpace
+    let members: [RoundMember]
     let streams: [ImageStream]
 
     init(_ path: String) throws(ImageError) {
       let chain = try ImageChain(path)
       let record = try chain.topRecord()
-      let space = try chain.topAddressSpace(record)
-      let streams = try chain.topStreams()
+      let members = try chain.topMembers(record)
+      let target = ImageStream.process(pid: record.pid)
+      let streams = [target] + (try chain.topStreams().filter { $0 != target })
       self.chain = chain
       self.record = record
-      self.space = space
+      self.members = members
       self.streams = streams
     }
   }
@@ -96,11 +97,11 @@ public enum ChainMerge {
     do throws(RoundFailure) {
       let written = try pipeline.write(with: writer) { () throws(RoundFailure) in
         for stream in source.streams {
-          if case .sharedObject(let id) = stream { pipeline.beginSharedObject(id) }
+          begin(stream, pipeline, target: source.record.pid)
           try copy(stream, of: source.chain, pipeline, compression, cancellation)
         }
       }
-      return try commit(written, source.record, source.space)
+      return try commit(written, source.record, source.members)
     } catch { throw explain(error) }
   }
 
@@ -149,12 +150,19 @@ public enum ChainMerge {
     return .imagesDirectory(path: path, reason: reason)
   }
 
+  private static func begin(_ stream: ImageStream, _ pipeline: ChunkPipeline, target: Int32) {
+    switch stream {
+    case .process(let pid): if pid != target { pipeline.beginProcess(pid) }
+    case .sharedObject(let id): pipeline.beginSharedObject(id)
+    }
+  }
+
   private static func copy(
     _ stream: ImageStream, of chain: borrowing ImageChain, _ pipeline: ChunkPipeline,
     _ compression: PageCompression, _ cancellation: Cancellation
   ) throws(RoundFailure) {
     var gatherer = RunGatherer(
-      into: RoundCopier(pipeline: pipeline, cancellation: cancellation, debt: nil),
+      into: RoundCopier(pipeline: pipeline, cancellation: cancellation),
       blockPages: compression.blockPages)
     var image: ComposedImage
     do throws(ImageError) {
@@ -175,17 +183,21 @@ public enum ChainMerge {
   }
 
   private static func commit(
-    _ writer: consuming RoundWriter, _ record: RoundRecord, _ space: AddressSpace
+    _ writer: consuming RoundWriter, _ record: RoundRecord, _ members: [RoundMember]
   ) throws(RoundFailure) -> RoundTotals {
-    var space = space
-    for index in space.vmas.indices {
-      space.vmas[index].pagesStored += space.vmas[index].pagesFromParent
-      space.vmas[index].pagesFromParent = 0
+    var members = members
+    for index in members.indices {
+      members[index].since = 1
+      for vma in members[index].addressSpace.vmas.indices {
+        members[index].addressSpace.vmas[vma].pagesStored +=
+          members[index].addressSpace.vmas[vma].pagesFromParent
+        members[index].addressSpace.vmas[vma].pagesFromParent = 0
+      }
     }
-    let description = RoundDescription(
-      index: 1, kind: record.kind, target: record.target, addressSpace: space,
-      statistics: record.statistics, uptimeMicroseconds: record.uptimeMicroseconds,
-      startedAt: record.startedAt)
+    var description = RoundDescription(
+      index: 1, kind: record.kind, members: members, statistics: record.statistics,
+      uptimeMicroseconds: record.uptimeMicroseconds, startedAt: record.startedAt)
+    description.includesDescendants = record.includesDescendants
     do throws(ImageError) { return try writer.commit(description) } catch { throw .images(error) }
   }
 

@@ -78,8 +78,9 @@ struct ImagesDirectory: ~Copyable {
   }
 
   /// Takes a committed round into the record and lets `latest` point at it.
-  mutating func add(_ name: String) throws(PredumpError) {
+  mutating func add(_ name: String, round: Int, _ members: [RoundMember]) throws(PredumpError) {
     record.rounds.append(name)
+    record.add(members, of: round)
     do throws(ImageError) { try place.pointLatest(to: name) } catch { throw PredumpError(error) }
     try mark(.running)
   }

@@ -6,6 +6,8 @@ public import Tracee
 public struct PredumpOptions: Sendable {
   /// The process to dump.
   public var pid: Int32
+  /// Whether the processes that descend from it are dumped with it, as one consistent set.
+  public var includesDescendants = false
   /// Where the images go: created if absent, refused if not empty. Nil if they are only sent.
   public var imagesDirectory: String?
   /// Where the images are sent, to an `ImageReceipt`; nil if they are only stored. The process must

@@ -67,6 +67,7 @@ struct PredumpCommand: Subcommand {
     options.imagesDirectory = target.imagesDirectory
     options.destination = target.to
     options.linkTimeoutNanoseconds = target.linkTimeout.nanoseconds
+    options.includesDescendants = target.tree
     convergence.apply(to: &options)
     gentle.apply(to: &options)
     freeze.apply(to: &options)
