@@ -16,6 +16,8 @@ package final class ImageLink: @unchecked Sendable {
   private var lastHeard = MonotonicClock.now
   private var lastSent = MonotonicClock.now
   private var hasGreeted = false
+  /// Whether the receiver will say no more.
+  private var isOver = false
   /// Answers that came: the number of rounds that the receiver has, and of answers at all.
   private var roundsAcknowledged: UInt64 = 0
   private var acknowledgements = 0
@@ -177,6 +179,7 @@ package final class ImageLink: @unchecked Sendable {
         let now = MonotonicClock.now
         if count != lastCount { (lastCount, lastProgress) = (count, now) }
         try hear()
+        try checkOver()
         try checkPatience(since: lastProgress)
         try waitForChannel(forRoom: true)
       }
@@ -194,6 +197,7 @@ package final class ImageLink: @unchecked Sendable {
     while true {
       try hear()
       if isDone(self) { return }
+      try checkOver()
       try checkPatience(since: began)
       try waitForChannel(forRoom: false)
     }
@@ -220,12 +224,19 @@ package final class ImageLink: @unchecked Sendable {
     }
   }
 
+  private func checkOver() throws(ImageError) {
+    if isOver { throw .link(subject, "the receiver is gone") }
+  }
+
   private func hear() throws(ImageError) {
     guard channel.hasInput else { return }
     while true {
       switch try frames.takeWithoutWaiting() {
       case .none: return
-      case .ended: throw .link(subject, "the receiver is gone")
+      case .ended:
+        // Its last word may have come just before: that decides.
+        isOver = true
+        return
       case .frame(let header, let payload):
         lastHeard = MonotonicClock.now
         try heard(header, payload)
