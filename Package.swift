@@ -89,7 +89,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "CommandTests", dependencies: ["memdump", "TestSupport", "workload"],
+      name: "CommandTests", dependencies: ["memdump", "Kernel", "TestSupport", "workload"],
       swiftSettings: strict),
   ]
 )

@@ -39,7 +39,11 @@ struct CommandFailure: Error {
     case .unsupportedKernel: (.unsupportedKernel, "unsupported-kernel")
     case .imagesDirectory: (.unusableDirectory, "images-directory")
     case .outOfSpace: (.outOfSpace, "out-of-space")
+    // What came over a link is damaged; here nothing is read that this program has not written.
+    case .images(let cause) where cause.cause == nil && cause.kind != .misuse:
+      (.damaged, cause.kind.rawValue)
     case .images(let cause): (status(cause.cause?.errno), "images")
+    case .link: (.linkBroken, "link")
     case .notConverged: (.notConverged, "not-converged")
     case .interrupted: (.interrupted, "interrupted")
     case .freeze: (.failure, "freeze")

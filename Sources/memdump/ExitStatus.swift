@@ -13,6 +13,7 @@ enum ExitStatus: Int32, CaseIterable {
   case unsuitableTarget = 24
   case outOfSpace = 25
   case unusableDirectory = 26
+  case linkBroken = 27
   case commandFailed = 28
   case usage = 64
   case hungUp = 129
@@ -35,6 +36,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .unsuitableTarget: "a process that cannot be dumped"
     case .outOfSpace: "no space left"
     case .unusableDirectory: "images directory unusable (not empty, a link, read-only, ...)"
+    case .linkBroken: "the link to the other side broke; complete rounds are kept"
     case .commandFailed: "a command of --on-frozen or --on-event failed or took too long"
     case .usage: "wrong usage"
     case .hungUp: "interrupted by SIGHUP"
@@ -71,6 +73,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .unsuitableTarget: "unsuitable process"
     case .outOfSpace: "no space"
     case .unusableDirectory: "directory unusable"
+    case .linkBroken: "link broken"
     case .commandFailed: "command failed"
     case .usage: "usage"
     case .hungUp: "SIGHUP"

@@ -17,7 +17,8 @@ internal import Predump
       """,
     version: "memdump \(Predump.version) (image records: version \(ChainContents.recordVersion))",
     subcommands: [
-      PredumpCommand.self, RestoreCheckCommand.self, InspectCommand.self, CheckCommand.self,
+      PredumpCommand.self, ReceiveCommand.self, RestoreCheckCommand.self, MergeCommand.self,
+      InspectCommand.self, CheckCommand.self,
     ])
 
   static func main() { Launcher.run(Array(CommandLine.arguments.dropFirst())) }

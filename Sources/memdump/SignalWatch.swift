@@ -20,7 +20,7 @@ final class SignalWatch: Sendable {
   ///   - onStatus: says how far the dump is; called on the watch's thread.
   init(
     _ cancellation: Cancellation, onFirst: @escaping @Sendable () -> Void,
-    onSecond: @escaping @Sendable () -> Void, onStatus: @escaping @Sendable () -> Void
+    onSecond: @escaping @Sendable () -> Void, onStatus: @escaping @Sendable () -> Void = {}
   ) {
     self.cancellation = cancellation
     self.onFirst = onFirst

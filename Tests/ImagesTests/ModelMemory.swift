@@ -109,8 +109,17 @@ struct ModelWriter {
     _ memory: ModelMemory, objects: [UInt64: ModelMemory] = [:], index: Int, kind: RoundKind,
     in session: borrowing Directory
   ) throws -> RoundTotals {
+    try write(
+      memory, objects: objects, index: index, kind: kind, to: SessionPlace(session.reopen()))
+  }
+
+  /// As above, also over a link.
+  mutating func write(
+    _ memory: ModelMemory, objects: [UInt64: ModelMemory] = [:], index: Int, kind: RoundKind,
+    to place: borrowing SessionPlace
+  ) throws -> RoundTotals {
     var writer = try RoundWriter(
-      in: session, name: Self.name(index), pid: Self.target.pid,
+      in: place, name: Self.name(index), pid: Self.target.pid,
       parentName: index > 1 ? Self.name(index - 1) : nil, compression: compression, sync: false)
     try append(memory, to: &writer)
     for (id, object) in objects.sorted(by: { $0.key < $1.key }) {

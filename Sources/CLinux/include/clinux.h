@@ -3,6 +3,7 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
+#include "clinux_channel.h"
 #include "clinux_commands.h"
 #include "clinux_files.h"
 #include "clinux_process.h"

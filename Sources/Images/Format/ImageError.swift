@@ -53,6 +53,10 @@ public enum DamageKind: String, Sendable, CaseIterable, Codable {
   case lazyPage = "lazy-page"
   /// Memory that only the process itself may read: no image has it.
   case unreadableMemory = "unreadable-memory"
+  /// The link to the other side of a transfer broke, or was silent for too long.
+  case link
+  /// What came over a link is not what a memdump sends.
+  case stream
   /// The images were asked for something out of order: a bug of the caller.
   case misuse
 }

@@ -34,9 +34,9 @@ final class BlockCache {
     -> UnsafeRawBufferPointer
   {
     let slot = level % slots.count
-    let count = stream.entry.decodedBytes(ofBlock: index)
+    let count = stream.decodedBytes(ofBlock: index)
     let start =
-      stream.entry.range.start + UInt64(index) * UInt64(stream.entry.pagesPerBlock) * pageBytes
+      stream.entry.range.start + UInt64(index) * UInt64(stream.pagesPerBlock) * pageBytes
     if slots[slot].level != level || slots[slot].blockStart != start || slots[slot].count != count {
       Self.grow(&slots[slot].bytes, to: count)
       Self.grow(&scratch, to: count)

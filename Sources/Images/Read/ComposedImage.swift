@@ -18,14 +18,19 @@ package struct ComposedImage: ~Copyable {
 
   /// Opens `stream` in all rounds of the chain that have it.
   ///
+  /// - Parameter verifying: whether every block that is read is compared with the digest that the
+  ///   round's record has of it; all rounds must then be memdump's.
   /// - Throws: the chain's `linkProblem`, and whatever is wrong with the first entries.
-  package init(_ chain: borrowing ImageChain, stream: ImageStream) throws(ImageError) {
+  package init(_ chain: borrowing ImageChain, stream: ImageStream, verifying: Bool = false)
+    throws(ImageError)
+  {
     if let problem = chain.linkProblem { throw problem }
     var levels: [RoundStream] = []
     for round in chain.rounds {
       let directory = try chain.open(round)
+      let record = verifying ? try chain.record(of: round) : nil
       do throws(ImageError) {
-        levels.append(try RoundStream(stream, in: directory))
+        levels.append(try RoundStream(stream, in: directory, verifying: record))
       } catch {
         // An object that is new in a round has no pagemap in older ones.
         if error.kind == .missingFile && !levels.isEmpty { break }
@@ -46,6 +51,13 @@ package struct ComposedImage: ~Copyable {
   package mutating func forEachRun(
     _ body: (PageRange, UnsafeRawBufferPointer) throws -> Void
   ) throws {
+    try forEachFlaggedRun { (range, _, bytes) in try body(range, bytes) }
+  }
+
+  /// As `forEachRun`, with the flags that the pages are stored with.
+  package mutating func forEachFlaggedRun(
+    _ body: (PageRange, PagemapFlags, UnsafeRawBufferPointer) throws -> Void
+  ) throws {
     guard let top = levels.first else { return }
     try rewind()
     while !top.isAtEnd {
@@ -59,7 +71,8 @@ package struct ComposedImage: ~Copyable {
           try read(address, level: level, into: bytes)
           let next = address + UInt64(count)
           lastRead = next
-          try body(PageRange(start: address, end: next), UnsafeRawBufferPointer(bytes))
+          let flags = levels[level].entry.flags.subtracting(.payloadAligned)
+          try body(PageRange(start: address, end: next), flags, UnsafeRawBufferPointer(bytes))
           address = next
         }
       }
@@ -122,8 +135,8 @@ package struct ComposedImage: ~Copyable {
     throws(ImageError)
   {
     let stream = levels[level]
-    guard stream.entry.hasBlocks else { return try stream.readPlain(address, into: target) }
-    let whole = UInt64(stream.entry.pagesPerBlock) * pageBytes
+    guard stream.readsBlocks else { return try stream.readPlain(address, into: target) }
+    let whole = UInt64(stream.pagesPerBlock) * pageBytes
     var done = 0
     while done < target.count {
       let inEntry = address + UInt64(done) - stream.entry.range.start

@@ -8,6 +8,8 @@ struct DigestCursor: ~Copyable {
   private var records: RecordReader
   private let stream: ImageStream
   private let recordPID: Int32
+  /// Where the stream's first digests are in the record; nil if it has none.
+  private let firstOffset: UInt64?
   private var batch: [UInt64] = []
   private var next = 0
   private var isAtEnd = false
@@ -19,14 +21,21 @@ struct DigestCursor: ~Copyable {
     var records = try RecordReader.open(
       ImageFormat.recordName(pid: record.pid), in: directory,
       magics: [ImageFormat.common, ImageFormat.roundRecord])
-    if let offset = record.digestOffsets[stream] {
-      records.seek(to: offset)
-    } else {
-      isAtEnd = true
-    }
+    firstOffset = record.digestOffsets[stream]
+    if let firstOffset { records.seek(to: firstOffset) }
     self.records = records
     self.stream = stream
     recordPID = record.pid
+    isAtEnd = firstOffset == nil
+  }
+
+  /// Goes back to before the first digest.
+  mutating func rewind() {
+    guard let firstOffset else { return }
+    records.seek(to: firstOffset)
+    batch.removeAll(keepingCapacity: true)
+    next = 0
+    isAtEnd = false
   }
 
   /// The next digest; nil after the last one.

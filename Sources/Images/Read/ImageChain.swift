@@ -148,7 +148,13 @@ package struct ImageChain: ~Copyable {
 /// A round's directory name, `round-NNN`, in the order of its number.
 struct RoundName: Comparable {
   let text: String
-  private let number: UInt64
+  let number: UInt64
+
+  /// The directory name of round `number`.
+  static func text(_ number: Int) -> String {
+    let digits = String(number)
+    return "round-" + String(repeating: "0", count: max(0, 3 - digits.count)) + digits
+  }
 
   init?(_ text: String) {
     guard text.hasPrefix("round-") else { return nil }

@@ -11,9 +11,15 @@ final class RoundStream {
   private var block = 0
   /// Where that block's stored bytes are in the pages file.
   private var blockOffset: UInt64 = 0
+  private var digests: BlockDigests?
 
   /// Opens a stream of the round in `directory` and goes to its first entry.
-  init(_ stream: ImageStream, in directory: borrowing Directory) throws(ImageError) {
+  ///
+  /// - Parameter record: what the round's own record says; every block that is read is then
+  ///   compared with its digest. Nil to read unchecked.
+  init(
+    _ stream: ImageStream, in directory: borrowing Directory, verifying record: RoundRecord? = nil
+  ) throws(ImageError) {
     let pagemap = try PagemapReader(stream.pagemapName, in: directory)
     let name = ImageFormat.pagesName(pagemap.pagesID)
     let path = directory.join(name)
@@ -27,7 +33,22 @@ final class RoundStream {
     self.pagemap = pagemap
     self.pages = pages
     pagesPath = path
+    if let record { digests = try BlockDigests(record, stream: stream, in: directory) }
     try advance()
+  }
+
+  /// Whether pages are read in whole blocks: they are compressed, or compared with digests.
+  var readsBlocks: Bool { digests != nil || pagemap.entry.hasBlocks }
+
+  /// Pages in a block of the current entry.
+  var pagesPerBlock: Int {
+    pagemap.entry.hasBlocks ? pagemap.entry.pagesPerBlock : digests?.pagesPerBlock ?? 1
+  }
+
+  /// Decoded length of block `index` of the current entry (bytes): the last may be shorter.
+  func decodedBytes(ofBlock index: Int) -> Int {
+    let whole = UInt64(pagesPerBlock) * pageBytes
+    return Int(min(whole, pagemap.entry.range.byteCount - UInt64(index) * whole))
   }
 
   /// The current entry; means nothing at the end.
@@ -40,6 +61,9 @@ final class RoundStream {
 
   /// Goes to the next entry.
   func advance() throws(ImageError) {
+    if pagemap.entry.flags.contains(.present), !pagemap.entry.range.isEmpty {
+      digests?.passEntry(pageCount: pagemap.entry.range.pageCount)
+    }
     isAtEnd = try !pagemap.advance()
     block = 0
     blockOffset = pagemap.entry.payloadOffset
@@ -48,6 +72,7 @@ final class RoundStream {
   /// Goes back to the first entry.
   func rewind() throws(ImageError) {
     pagemap.rewind()
+    digests?.rewind()
     try advance()
   }
 
@@ -65,10 +90,29 @@ final class RoundStream {
     try read(target, at: offset)
   }
 
-  /// Decodes block `index` of the current entry into `target`, which is as long as the block.
-  /// Indices ascend from call to call. `scratch` is at least as long as a stored block.
+  /// Reads block `index` of the current entry into `target`, which is as long as the block, and
+  /// compares it with its digest if that was asked for. Indices ascend from call to call. `scratch`
+  /// is at least as long as a stored block.
   func readBlock(
     _ index: Int, into target: UnsafeMutableRawBufferPointer,
+    scratch: UnsafeMutableRawBufferPointer
+  ) throws(ImageError) {
+    let address =
+      pagemap.entry.range.start + UInt64(index) * UInt64(pagesPerBlock) * pageBytes
+    if pagemap.entry.hasBlocks {
+      try readStored(index, address, into: target, scratch: scratch)
+    } else {
+      try readPlain(address, into: target)
+    }
+    guard try digests?.matches(block: index, of: pagemap.entry, target) ?? true else {
+      throw ImageError(
+        .digest, file: pagesPath, address: address,
+        "the \(target.count) bytes of memory are not those that were dumped")
+    }
+  }
+
+  private func readStored(
+    _ index: Int, _ address: UInt64, into target: UnsafeMutableRawBufferPointer,
     scratch: UnsafeMutableRawBufferPointer
   ) throws(ImageError) {
     while block < index {
@@ -80,9 +124,7 @@ final class RoundStream {
     if !stored.isEmpty { try read(stored, at: blockOffset) }
     guard BlockDecoder.decode(UnsafeRawBufferPointer(stored), into: target) else {
       throw ImageError(
-        .compressedBlock, file: pagesPath, byteOffset: blockOffset,
-        address: pagemap.entry.range.start
-          + UInt64(index) * UInt64(pagemap.entry.pagesPerBlock) * pageBytes,
+        .compressedBlock, file: pagesPath, byteOffset: blockOffset, address: address,
         "the block does not decode to its \(target.count) bytes")
     }
   }

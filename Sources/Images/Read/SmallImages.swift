@@ -64,3 +64,31 @@ struct MappedArea: Sendable, Equatable {
     return areas
   }
 }
+
+extension AddressSpace {
+  /// Reads what `mm-PID.img` says besides its VMAs, which `vmas` are.
+  static func read(pid: Int32, vmas: [VMARecord], in directory: borrowing Directory)
+    throws(ImageError) -> AddressSpace
+  {
+    var reader = try RecordReader.open(
+      ImageFormat.mmName(pid: pid), in: directory, magics: [ImageFormat.common, ImageFormat.mm])
+    guard try reader.advance() else { throw reader.error(.truncated, "mm is empty") }
+    let message = try reader.message(Criu__MmEntry.self).pointee
+    var space = AddressSpace()
+    space.codeStart = message.mm_start_code
+    space.codeEnd = message.mm_end_code
+    space.dataStart = message.mm_start_data
+    space.dataEnd = message.mm_end_data
+    space.stackStart = message.mm_start_stack
+    space.breakStart = message.mm_start_brk
+    space.breakEnd = message.mm_brk
+    space.argumentsStart = message.mm_arg_start
+    space.argumentsEnd = message.mm_arg_end
+    space.environmentStart = message.mm_env_start
+    space.environmentEnd = message.mm_env_end
+    space.auxiliaryVector = Array(
+      UnsafeBufferPointer(start: message.mm_saved_auxv, count: message.n_mm_saved_auxv))
+    space.vmas = vmas
+    return space
+  }
+}

@@ -40,11 +40,33 @@ public struct SessionRecord: Sendable, Equatable {
   ///
   /// - Parameter sync: whether the record is to survive a power cut once this returned.
   package func write(in directory: borrowing Directory, sync: Bool) throws(ImageError) {
-    let temporary = ImageFormat.sessionName + ".new"
     // A dumper that died here left one; it was never the record.
-    try? directory.removeFile(temporary)
+    try? directory.removeFile(Self.temporaryName)
+    try write(to: try directory.createImage(Self.temporaryName), sync: sync)
+    try Self.publish(in: directory, sync: sync)
+  }
+
+  /// Sends the record over a link.
+  func send(over link: ImageLink) throws(ImageError) {
+    let file = try OutgoingFile(ImageFormat.sessionName, over: link)
+    try write(to: ImageFile(path: link.subject, local: nil, remote: file), sync: false)
+  }
+
+  /// The name that a record has until it is complete.
+  static let temporaryName = ImageFormat.sessionName + ".new"
+
+  /// Puts the complete record under its temporary name in the place of the old one.
+  static func publish(in directory: borrowing Directory, sync: Bool) throws(ImageError) {
+    try onFile(directory.join(ImageFormat.sessionName)) { () throws(KernelError) in
+      try directory.renameReplacing(temporaryName, to: ImageFormat.sessionName)
+      if sync { try directory.sync() }
+    }
+  }
+
+  private func write(to file: consuming ImageFile, sync: Bool) throws(ImageError) {
     var writer = try RecordWriter(
-      temporary, in: directory, magics: [ImageFormat.common, ImageFormat.sessionRecord])
+      ImageFormat.sessionName, to: file,
+      magics: [ImageFormat.common, ImageFormat.sessionRecord])
     let scope = PackScope()
     var session = Memdump__Session()
     memdump__session__init(&session)
@@ -64,10 +86,6 @@ public struct SessionRecord: Sendable, Equatable {
     try withExtendedLifetime(scope) { () throws(ImageError) in try writer.append(record) }
     try writer.appendSeal()
     _ = try writer.finish(sync: sync)
-    try onFile(directory.join(ImageFormat.sessionName)) { () throws(KernelError) in
-      try directory.renameReplacing(temporary, to: ImageFormat.sessionName)
-      if sync { try directory.sync() }
-    }
   }
 
   /// Reads the record in `directory`.
@@ -75,8 +93,15 @@ public struct SessionRecord: Sendable, Equatable {
   /// - Throws: `.missingFile` if there is none, and whatever is wrong with it.
   package static func read(from directory: borrowing Directory) throws(ImageError) -> SessionRecord
   {
+    try read(ImageFormat.sessionName, from: directory)
+  }
+
+  /// Reads the record that has the name `name` in `directory`.
+  static func read(_ name: String, from directory: borrowing Directory) throws(ImageError)
+    -> SessionRecord
+  {
     var reader = try RecordReader.open(
-      ImageFormat.sessionName, in: directory,
+      name, in: directory,
       magics: [ImageFormat.common, ImageFormat.sessionRecord])
     guard try reader.advance(),
       let session = try reader.message(Memdump__Record.self).pointee.session

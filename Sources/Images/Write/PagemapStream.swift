@@ -38,7 +38,7 @@ struct PagemapStream: ~Copyable {
   ///
   /// - Parameter sync: whether `finish` will be asked to make them survive a power cut.
   init(
-    _ stream: ImageStream, in directory: borrowing Directory, pagesID: UInt32,
+    _ stream: ImageStream, in directory: borrowing some ImageFolder & ~Copyable, pagesID: UInt32,
     compression: PageCompression, sync: Bool
   ) throws(ImageError) {
     var pagemap = try RecordWriter(

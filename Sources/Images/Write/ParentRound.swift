@@ -2,12 +2,19 @@ internal import CCRIUImages
 internal import Kernel
 
 /// What a new round needs to know of the one it is taken against.
-struct ParentRound {
+struct ParentRound: Sendable {
   let name: String
   /// Digest of the parent's whole `memdump-PID.img`.
   let record: Digest128
   /// `img_version` of the parent's inventory.
   let imageVersion: UInt32
+
+  /// Describes a round that was just written.
+  init(_ name: String, record: Digest128, imageVersion: UInt32) {
+    self.name = name
+    self.record = record
+    self.imageVersion = imageVersion
+  }
 
   /// Reads the committed round `name` of `session`.
   init(_ name: String, in session: borrowing Directory, pid: Int32) throws(ImageError) {

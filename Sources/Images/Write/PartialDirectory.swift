@@ -21,6 +21,14 @@ struct PartialDirectory: ~Copyable {
     self.directory = directory
   }
 
+  /// Makes `parent` -> `../parentName` in the directory; nothing if the round has no parent.
+  func linkParent(_ parentName: String?) throws(ImageError) {
+    guard let parentName else { return }
+    try onFile(directory.join(ImageFormat.parentName)) { () throws(KernelError) in
+      try directory.createSymlink(ImageFormat.parentName, to: "../\(parentName)")
+    }
+  }
+
   deinit {
     if isPublished { return }
     // Nobody can be told that this failed; a leftover is reported by the next reader.

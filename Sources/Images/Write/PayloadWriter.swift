@@ -9,7 +9,7 @@ struct PayloadWriter: ~Copyable {
   private static let writebackBytes: UInt64 = 8 << 20
 
   let name: String
-  private let file: File
+  private let file: ImageFile
   private var digest: RunningDigest
   private var written: UInt64 = 0
   private let sync: Bool
@@ -23,14 +23,14 @@ struct PayloadWriter: ~Copyable {
   ///
   /// - Parameter sync: the disk then works while pages are still being compressed, so that little is
   ///   left to wait for in `finish`.
-  init(_ name: String, in directory: borrowing Directory, sync: Bool) throws(ImageError) {
-    let path = directory.join(name)
-    let created = try onFile(path) { () throws(KernelError) in try directory.createFile(name) }
-    let digest = try onFile(path) { () throws(KernelError) in try RunningDigest() }
+  init(_ name: String, in folder: borrowing some ImageFolder & ~Copyable, sync: Bool)
+    throws(ImageError)
+  {
+    let digest = try onFile(name) { () throws(KernelError) in try RunningDigest() }
+    file = try folder.createImage(name)
     self.name = name
     self.sync = sync
     self.digest = digest
-    file = File(created, path: path)
     buffer = .allocate(byteCount: Self.capacity, alignment: ImageFormat.page)
   }
 
@@ -63,8 +63,9 @@ struct PayloadWriter: ~Copyable {
   /// Writes out the buffer; with `sync`, makes the bytes survive a power cut.
   mutating func finish(sync: Bool) throws(ImageError) -> FileDigest {
     try flush()
-    if sync { try onFile(file.path) { () throws(KernelError) in try file.sync() } }
-    return FileDigest(name: name, byteCount: written, digest: digest.value)
+    let result = FileDigest(name: name, byteCount: written, digest: digest.value)
+    try file.finish(byteCount: written, digest: result.digest, sync: sync)
+    return result
   }
 
   private mutating func flush() throws(ImageError) {
@@ -75,7 +76,7 @@ struct PayloadWriter: ~Copyable {
   }
 
   private mutating func write(_ bytes: UnsafeRawBufferPointer) throws(ImageError) {
-    try onFile(file.path) { () throws(KernelError) in try file.write(bytes) }
+    try file.write(bytes)
     digest.add(bytes)
     written += UInt64(bytes.count)
     if sync, written - started >= Self.writebackBytes {

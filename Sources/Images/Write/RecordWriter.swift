@@ -16,7 +16,7 @@ struct RecordWriter: ~Copyable {
   private static let standardCapacity = 64 * 1024
 
   let name: String
-  private let file: File
+  private let file: ImageFile
   private var digest: RunningDigest
   private var byteCount: UInt64 = 0
   // Allocated and freed here only; `filled` stays at or below its length.
@@ -24,14 +24,19 @@ struct RecordWriter: ~Copyable {
   private var filled = 0
 
   /// Creates the file `name`, which must not exist.
-  init(_ name: String, in directory: borrowing Directory, magics: [UInt32]) throws(ImageError) {
-    let path = directory.join(name)
+  init(
+    _ name: String, in folder: borrowing some ImageFolder & ~Copyable, magics: [UInt32]
+  ) throws(ImageError) {
     // What throws comes first: after it nothing can leave the buffer behind.
-    let created = try onFile(path) { () throws(KernelError) in try directory.createFile(name) }
-    let digest = try onFile(path) { () throws(KernelError) in try RunningDigest() }
+    try self.init(name, to: try folder.createImage(name), magics: magics)
+  }
+
+  /// Writes to a file that is open and empty.
+  init(_ name: String, to file: consuming ImageFile, magics: [UInt32]) throws(ImageError) {
+    let digest = try onFile(name) { () throws(KernelError) in try RunningDigest() }
     self.name = name
     self.digest = digest
-    file = File(created, path: path)
+    self.file = file
     buffer = .allocate(byteCount: Self.standardCapacity, alignment: 16)
     for magic in magics { put(magic) }
   }
@@ -72,8 +77,9 @@ struct RecordWriter: ~Copyable {
   /// Writes out the buffer; with `sync`, makes the bytes survive a power cut.
   mutating func finish(sync: Bool) throws(ImageError) -> FileDigest {
     try flush()
-    if sync { try onFile(file.path) { () throws(KernelError) in try file.sync() } }
-    return FileDigest(name: name, byteCount: byteCount, digest: digest.value)
+    let result = FileDigest(name: name, byteCount: byteCount, digest: digest.value)
+    try file.finish(byteCount: byteCount, digest: result.digest, sync: sync)
+    return result
   }
 
   private mutating func makeRoom(_ count: Int) throws(ImageError) {
@@ -87,7 +93,7 @@ struct RecordWriter: ~Copyable {
   private mutating func flush() throws(ImageError) {
     if filled == 0 { return }
     let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<filled])
-    try onFile(file.path) { () throws(KernelError) in try file.write(bytes) }
+    try file.write(bytes)
     digest.add(bytes)
     byteCount += UInt64(filled)
     filled = 0

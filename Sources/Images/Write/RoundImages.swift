@@ -9,18 +9,23 @@ struct RoundImages {
   /// `img_version` of the parent's inventory.
   let parentVersion: UInt32
 
+  /// `img_version` of this round's inventory: CRIU wants version 3 on top if any directory of the
+  /// chain has compressed pages.
+  var imageVersion: UInt32 {
+    compression.isCompressed
+      ? ImageFormat.compressedVersion : max(parentVersion, ImageFormat.plainVersion)
+  }
+
   /// Writes `inventory.img`.
-  func writeInventory(in directory: borrowing Directory, sync: Bool) throws(ImageError)
+  func writeInventory(in directory: borrowing some ImageFolder & ~Copyable, sync: Bool)
+    throws(ImageError)
     -> FileDigest
   {
     var writer = try RecordWriter(
       ImageFormat.inventoryName, in: directory, magics: [ImageFormat.inventory])
     var entry = Criu__InventoryEntry()
     criu__inventory_entry__init(&entry)
-    // CRIU wants version 3 on top if any directory of the chain has compressed pages.
-    entry.img_version =
-      compression.isCompressed
-      ? ImageFormat.compressedVersion : max(parentVersion, ImageFormat.plainVersion)
+    entry.img_version = imageVersion
     entry.has_fdinfo_per_id = 1
     entry.fdinfo_per_id = 1
     entry.has_ns_per_id = 1
@@ -38,7 +43,8 @@ struct RoundImages {
   }
 
   /// Writes `stats-dump`.
-  func writeStatistics(in directory: borrowing Directory, sync: Bool) throws(ImageError)
+  func writeStatistics(in directory: borrowing some ImageFolder & ~Copyable, sync: Bool)
+    throws(ImageError)
     -> FileDigest
   {
     var writer = try RecordWriter(
@@ -63,9 +69,9 @@ struct RoundImages {
   }
 
   /// Writes `mm-PID.img`. No file is named in it: files are CRIU's part of a dump.
-  func writeMM(of member: RoundMember, in directory: borrowing Directory, sync: Bool)
-    throws(ImageError) -> FileDigest
-  {
+  func writeMM(
+    of member: RoundMember, in directory: borrowing some ImageFolder & ~Copyable, sync: Bool
+  ) throws(ImageError) -> FileDigest {
     var writer = try RecordWriter(
       ImageFormat.mmName(pid: member.target.pid), in: directory,
       magics: [ImageFormat.common, ImageFormat.mm])

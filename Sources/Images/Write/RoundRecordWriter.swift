@@ -15,7 +15,7 @@ struct RoundRecordWriter: ~Copyable {
   /// Creates the file and says what is known before the first page. `parent` is the parent round's
   /// name and the digest of its record.
   init(
-    in directory: borrowing Directory, pid: Int32, compression: PageCompression,
+    in directory: borrowing some ImageFolder & ~Copyable, pid: Int32, compression: PageCompression,
     parent: (name: String, record: Digest128)?
   ) throws(ImageError) {
     var records = try RecordWriter(
@@ -122,8 +122,9 @@ struct RoundRecordWriter: ~Copyable {
     fileCount += 1
   }
 
-  /// Adds the totals and the seal, and ends the file.
-  mutating func finish(_ totals: RoundTotals, sync: Bool) throws(ImageError) {
+  /// Adds the totals and the seal, and ends the file, whose digest the round's children note.
+  @discardableResult
+  mutating func finish(_ totals: RoundTotals, sync: Bool) throws(ImageError) -> FileDigest {
     var summary = Memdump__Summary()
     memdump__summary__init(&summary)
     summary.pages_stored = totals.pagesStored
@@ -137,7 +138,7 @@ struct RoundRecordWriter: ~Copyable {
     record.summary = scope.place(summary)
     try withExtendedLifetime(scope) { () throws(ImageError) in try records.append(record) }
     try records.appendSeal()
-    _ = try records.finish(sync: sync)
+    return try records.finish(sync: sync)
   }
 
   private mutating func append(_ vma: VMARecord) throws(ImageError) {

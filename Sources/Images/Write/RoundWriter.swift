@@ -5,10 +5,11 @@ package import Kernel
 /// The files grow in `NAME.partial`, which becomes `NAME` only when everything is written; dropped
 /// without `commit`, the writer removes it. After an error the writer can only be dropped.
 package struct RoundWriter: ~Copyable {
+  private let pid: Int32
   private let compression: PageCompression
   private let sync: Bool
   private let parentVersion: UInt32
-  private let partial: PartialDirectory
+  private let partial: PartialRound
   private var record: RoundRecordWriter
   private var stream: PagemapStream
   private var streamCount: UInt32 = 1
@@ -29,22 +30,29 @@ package struct RoundWriter: ~Copyable {
     in session: borrowing Directory, name: String, pid: Int32, parentName: String?,
     compression: PageCompression, sync: Bool
   ) throws(ImageError) {
+    let handle = try onFile(session.path) { () throws(KernelError) in try session.reopen() }
+    try self.init(
+      in: SessionPlace(handle), name: name, pid: pid, parentName: parentName,
+      compression: compression, sync: sync)
+  }
+
+  /// As above, wherever the session's rounds go.
+  package init(
+    in place: borrowing SessionPlace, name: String, pid: Int32, parentName: String?,
+    compression: PageCompression, sync: Bool
+  ) throws(ImageError) {
     var parent: ParentRound?
-    if let parentName { parent = try ParentRound(parentName, in: session, pid: pid) }
-    let partial = try PartialDirectory(name, in: session)
-    if let parentName {
-      try onFile(partial.directory.join(ImageFormat.parentName)) { () throws(KernelError) in
-        try partial.directory.createSymlink(ImageFormat.parentName, to: "../\(parentName)")
-      }
-    }
+    if let parentName { parent = try place.parent(parentName, pid: pid) }
+    let partial = try place.begin(name, parentName: parentName)
     let record = try RoundRecordWriter(
-      in: partial.directory, pid: pid, compression: compression,
+      in: partial, pid: pid, compression: compression,
       parent: parent.map { ($0.name, $0.record) })
     let stream = try PagemapStream(
-      .process(pid: pid), in: partial.directory, pagesID: 1, compression: compression, sync: sync)
+      .process(pid: pid), in: partial, pagesID: 1, compression: compression, sync: sync)
     self.partial = partial
     self.record = record
     self.stream = stream
+    self.pid = pid
     streams = [.process(pid: pid)]
     self.compression = compression
     self.sync = sync
@@ -60,7 +68,7 @@ package struct RoundWriter: ~Copyable {
   /// - Parameter id: the object's number in `pagemap-shmem-ID.img`; not 0.
   package mutating func beginSharedObject(id: UInt64) throws(ImageError) {
     guard id != 0 else {
-      throw ImageError(.misuse, file: partial.directory.path, "a shared object's id must not be 0")
+      throw ImageError(.misuse, file: partial.path, "a shared object's id must not be 0")
     }
     try begin(.sharedObject(id: id))
   }
@@ -69,19 +77,19 @@ package struct RoundWriter: ~Copyable {
   package mutating func begin(_ next: ImageStream) throws(ImageError) {
     guard streams.insert(next).inserted else {
       throw ImageError(
-        .misuse, file: partial.directory.join(next.pagemapName), "this stream was written already")
+        .misuse, file: "\(partial.path)/\(next.pagemapName)", "this stream was written already")
     }
     try finishStream()
     streamCount += 1
     stream = try PagemapStream(
-      next, in: partial.directory, pagesID: streamCount, compression: compression, sync: sync)
+      next, in: partial, pagesID: streamCount, compression: compression, sync: sync)
   }
 
   /// Appends an encoded chunk. Addresses ascend within a stream, across chunks too.
   package mutating func append(_ chunk: Chunk) throws(ImageError) {
     guard chunk.compression == compression else {
       throw ImageError(
-        .misuse, file: partial.directory.path, "the chunk is for another kind of compression")
+        .misuse, file: partial.path, "the chunk is for another kind of compression")
     }
     try stream.append(chunk)
     try record.append(chunk.blocks, of: stream.stream)
@@ -102,16 +110,17 @@ package struct RoundWriter: ~Copyable {
       description: description, totals: totals, compression: compression,
       parentVersion: parentVersion)
     for member in description.members {
-      files.append(try images.writeMM(of: member, in: partial.directory, sync: sync))
+      files.append(try images.writeMM(of: member, in: partial, sync: sync))
     }
-    files.append(try images.writeInventory(in: partial.directory, sync: sync))
-    files.append(try images.writeStatistics(in: partial.directory, sync: sync))
+    files.append(try images.writeInventory(in: partial, sync: sync))
+    files.append(try images.writeStatistics(in: partial, sync: sync))
     try record.append(description)
     for file in files { try record.append(file) }
-    try record.finish(totals, sync: sync)
+    let digest = try record.finish(totals, sync: sync).digest
     beforePublishing()
-    let sync = sync
-    try partial.publish(sync: sync)
+    let (sync, pid) = (sync, pid)
+    let round = ParentRound(partial.name, record: digest, imageVersion: images.imageVersion)
+    try partial.publish(as: round, pid: pid, sync: sync)
     return totals
   }
 

@@ -9,7 +9,7 @@ final class HookRunner: Sendable {
 
   private let options: HookOptions
   private let pid: Int32
-  private let imagesDirectory: String
+  private let imagesDirectory: String?
   private let cancellation: Cancellation
   private let onEvent: @Sendable (PredumpEvent) -> Void
   /// The engine's nice value outside of the freeze.
@@ -24,7 +24,7 @@ final class HookRunner: Sendable {
   ) throws(PredumpError) {
     self.options = options.hooks
     pid = options.pid
-    imagesDirectory = Self.absolute(options.imagesDirectory)
+    imagesDirectory = options.imagesDirectory.map(Self.absolute)
     self.cancellation = cancellation
     self.onEvent = onEvent
     guard !options.hooks.isEmpty else {
@@ -134,11 +134,11 @@ final class HookRunner: Sendable {
   {
     var values = [
       "MEMDUMP_EVENT": event.rawValue, "MEMDUMP_PID": "\(pid)",
-      "MEMDUMP_IMAGES_DIR": imagesDirectory,
     ]
+    values["MEMDUMP_IMAGES_DIR"] = imagesDirectory
     if let round {
       values["MEMDUMP_ROUND"] = "\(round.index)"
-      values["MEMDUMP_ROUND_DIR"] = "\(imagesDirectory)/\(round.name)"
+      values["MEMDUMP_ROUND_DIR"] = imagesDirectory.map { "\($0)/\(round.name)" }
     }
     if let message { values["MEMDUMP_MESSAGE"] = message }
     return values

@@ -87,6 +87,8 @@ final class PageComparer {
     let (jobs, ends) = (jobs, ends)
     for _ in 0..<helperCount {
       _ = try OSThread(name: "memdump-compare") {
+        // Only memory and open files are worked on here.
+        try? ThisThread.keepCapabilities([])
         let buffer = UnsafeMutableRawBufferPointer.allocate(
           byteCount: pieceBytes, alignment: Int(pageBytes))
         defer { buffer.deallocate() }

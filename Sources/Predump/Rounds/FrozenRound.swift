@@ -117,7 +117,7 @@ struct FrozenRound: ~Copyable {
     // A process that no round holds yet is stored whole: there is nothing to compare with.
     for member in members where member.since < plan.index {
       do throws(ImageError) {
-        member.verifier = try FinalVerifier(path: images.directory.path, pid: member.pid)
+        member.verifier = try FinalVerifier(path: images.place.localPath ?? "", pid: member.pid)
       } catch { throw PredumpError(error) }
     }
   }

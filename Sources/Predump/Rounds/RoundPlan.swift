@@ -23,7 +23,7 @@ struct RoundPlan: Sendable {
   {
     do throws(ImageError) {
       return try RoundWriter(
-        in: images.directory, name: name, pid: pid, parentName: parentName,
+        in: images.place, name: name, pid: pid, parentName: parentName,
         compression: compression, sync: sync)
     } catch { throw PredumpError(error) }
   }

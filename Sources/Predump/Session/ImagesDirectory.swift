@@ -2,44 +2,73 @@ internal import Images
 internal import Kernel
 internal import SystemPackage
 
-/// The directory of one dump: its rounds, the link to the newest one, and the session's record.
+/// The directory of one dump, here, at the other end of a link, or both: its rounds, the link to the
+/// newest one, and the session's record.
 ///
 ///     DIR/memdump-session.img   who, when, how it ended
 ///     DIR/round-001/            CRIU's layout; parent links go to the round before
 ///     DIR/latest -> round-001   the newest complete round
 struct ImagesDirectory: ~Copyable {
-  private static let latest = "latest"
-
-  let directory: Directory
+  let place: SessionPlace
   private let wasCreated: Bool
   private let sync: Bool
   private(set) var record: SessionRecord
 
-  /// Creates the directory at `path`, or takes over an empty one, and marks the session as running.
-  init(path: String, target: TargetIdentity, sync: Bool) throws(PredumpError) {
+  /// Creates the directory at `path`, or takes over an empty one, and marks the session as running,
+  /// also at the other end of `link`.
+  init(path: String?, link: ImageLink? = nil, target: TargetIdentity, sync: Bool)
+    throws(PredumpError)
+  {
     let now = WallClock.secondsSince1970
     let record = SessionRecord(
       tool: "memdump \(Predump.version)", target: target, startedAt: now, updatedAt: now,
       outcome: .running, rounds: [])
-    let prepared = try Self.prepare(path)
-    do throws(KernelError) {
-      if try !prepared.directory.names().isEmpty {
-        throw KernelError(call: "readdir", subject: path, errno: .directoryNotEmpty)
-      }
-    } catch { throw Self.unusable(path, error) }
+    let opened = try Self.open(path, link)
     do throws(ImageError) {
-      try record.write(in: prepared.directory, sync: sync)
+      try opened.place.write(record, sync: sync)
     } catch {
       let unwritable = error.cause.map {
         [.readOnlyFileSystem, .permissionDenied].contains($0.errno)
       }
-      if unwritable ?? false, let cause = error.cause { throw Self.unusable(path, cause) }
+      if unwritable ?? false, let cause = error.cause {
+        throw Self.unusable(opened.place.path, cause)
+      }
       throw PredumpError(error)
     }
-    wasCreated = prepared.wasCreated
-    directory = prepared.take()
+    wasCreated = opened.wasCreated
+    place = opened.take()
     self.sync = sync
     self.record = record
+  }
+
+  private struct Opened: ~Copyable {
+    let place: SessionPlace
+    let wasCreated: Bool
+
+    consuming func take() -> SessionPlace { place }
+  }
+
+  private static func open(_ path: String?, _ link: ImageLink?) throws(PredumpError) -> Opened {
+    if let path {
+      let prepared = try prepareEmpty(path)
+      let wasCreated = prepared.wasCreated
+      return Opened(place: SessionPlace(prepared.take(), link: link), wasCreated: wasCreated)
+    }
+    guard let link else {
+      throw .imagesDirectory(path: "", reason: "there is none, and nowhere to send images to")
+    }
+    return Opened(place: SessionPlace(link: link), wasCreated: false)
+  }
+
+  /// Creates the directory at `path`, or opens it if it is empty.
+  static func prepareEmpty(_ path: String) throws(PredumpError) -> Prepared {
+    let prepared = try prepare(path)
+    do throws(KernelError) {
+      if try !prepared.directory.names().isEmpty {
+        throw KernelError(call: "readdir", subject: path, errno: .directoryNotEmpty)
+      }
+    } catch { throw unusable(path, error) }
+    return prepared
   }
 
   /// The directory name of round `index`.
@@ -52,12 +81,7 @@ struct ImagesDirectory: ~Copyable {
   mutating func add(_ name: String, round: Int, _ members: [RoundMember]) throws(PredumpError) {
     record.rounds.append(name)
     record.add(members, of: round)
-    let new = Self.latest + ".new"
-    do throws(KernelError) {
-      try? directory.removeFile(new)
-      try directory.createSymlink(new, to: name)
-      try directory.renameReplacing(new, to: Self.latest)
-    } catch { throw PredumpError(ImageError(error, file: directory.join(Self.latest))) }
+    do throws(ImageError) { try place.pointLatest(to: name) } catch { throw PredumpError(error) }
     try mark(.running)
   }
 
@@ -65,20 +89,24 @@ struct ImagesDirectory: ~Copyable {
   mutating func mark(_ outcome: SessionOutcome) throws(PredumpError) {
     record.outcome = outcome
     record.updatedAt = WallClock.secondsSince1970
-    do throws(ImageError) { try record.write(in: directory, sync: sync) } catch {
+    do throws(ImageError) { try place.write(record, sync: sync) } catch {
       throw PredumpError(error)
     }
+  }
+
+  /// Marks the session as ended, and takes leave of the receiver.
+  mutating func finish(_ outcome: SessionOutcome) throws(PredumpError) {
+    try mark(outcome)
+    do throws(ImageError) { try place.link?.finish() } catch { throw PredumpError(error) }
   }
 
   /// Marks the session as ended by `error`, as well as that still goes; without any complete round
   /// nothing is left.
   mutating func abandon(after error: PredumpError) {
+    place.link?.beginFarewell()
     if record.rounds.isEmpty {
-      try? directory.removeFile(SessionRecord.fileName)
-      if wasCreated {
-        let (parent, name) = Self.split(directory.path)
-        try? Directory.open(parent, followSymlink: true).removeDirectory(name)
-      }
+      Self.removeEmpty(place.localPath, wasCreated: wasCreated)
+      try? place.link?.finish()
       return
     }
     let outcome: SessionOutcome =
@@ -88,7 +116,19 @@ struct ImagesDirectory: ~Copyable {
       case .notConverged: .notConverged
       default: .failed
       }
+    // Here first: the receiver may be the very one that failed.
     try? mark(outcome)
+    try? place.link?.finish()
+  }
+
+  /// Removes the record of a session without rounds, and its directory if that was created for it.
+  static func removeEmpty(_ path: String?, wasCreated: Bool) {
+    guard let path else { return }
+    try? Directory.open(path, followSymlink: false).removeFile(SessionRecord.fileName)
+    if wasCreated {
+      let (parent, name) = split(path)
+      try? Directory.open(parent, followSymlink: true).removeDirectory(name)
+    }
   }
 
   private static func prepare(_ path: String) throws(PredumpError) -> Prepared {
@@ -104,7 +144,8 @@ struct ImagesDirectory: ~Copyable {
     } catch { throw unusable(path, error) }
   }
 
-  private struct Prepared: ~Copyable {
+  /// A directory that is there.
+  struct Prepared: ~Copyable {
     let directory: Directory
     let wasCreated: Bool
 

@@ -19,6 +19,8 @@ public enum PredumpError: Error, Sendable {
   case outOfSpace(ImageError)
   /// Images could not be written or read.
   case images(ImageError)
+  /// The link to the other side of a transfer broke, or could not be made.
+  case link(ImageError)
   /// The dirty set did not converge, and `onStall` says to give up.
   case notConverged(reason: StallReason, rounds: Int)
   /// The caller asked to stop.
@@ -57,6 +59,7 @@ extension PredumpError: CustomStringConvertible {
     case .outOfSpace(let error):
       "\(error); free some space or choose another --images-dir, and run it again"
     case .images(let error): "\(error)"
+    case .link(let error): "the link broke: \(error)"
     case .notConverged(let reason, let rounds):
       "not converged after \(rounds) rounds: \(reason); the rounds are kept. "
         + "Raise --target-downtime, or let --on-stall final take the longer freeze"
@@ -69,8 +72,12 @@ extension PredumpError: CustomStringConvertible {
 extension PredumpError {
   init(_ error: ImageError) {
     let full: Set<Errno> = [.noSpace, .diskQuotaExceeded]
-    self =
-      error.cause.map { full.contains($0.errno) } ?? false ? .outOfSpace(error) : .images(error)
+    if error.kind == .link {
+      self = .link(error)
+    } else {
+      self =
+        error.cause.map { full.contains($0.errno) } ?? false ? .outOfSpace(error) : .images(error)
+    }
   }
 
   init(_ error: TraceError) {

@@ -1,5 +1,5 @@
 public import Images
-package import Kernel
+public import Kernel
 public import Tracee
 
 /// What `Predump.run` is to do.
@@ -8,8 +8,13 @@ public struct PredumpOptions: Sendable {
   public var pid: Int32
   /// Whether the processes that descend from it are dumped with it, as one consistent set.
   public var includesDescendants = false
-  /// Where the images go: created if absent, refused if not empty.
-  public var imagesDirectory: String
+  /// Where the images go: created if absent, refused if not empty. Nil if they are only sent.
+  public var imagesDirectory: String?
+  /// Where the images are sent, to an `ImageReceipt`; nil if they are only stored. The process must
+  /// then not be left killed: the link may break after the freeze.
+  public var destination: Endpoint?
+  /// How long the receiver may be silent before the link counts as broken (ns).
+  public var linkTimeoutNanoseconds: UInt64 = 30_000_000_000
   /// How pages are stored.
   public var compression: PageCompression = .lz4(pagesPerBlock: 64, acceleration: 1)
   /// When to stop going round.
@@ -51,6 +56,12 @@ public struct PredumpOptions: Sendable {
   public init(pid: Int32, imagesDirectory: String) {
     self.pid = pid
     self.imagesDirectory = imagesDirectory
+  }
+
+  /// The defaults, for `pid` over a link to `destination`; nothing is stored here.
+  public init(pid: Int32, destination: Endpoint) {
+    self.pid = pid
+    self.destination = destination
   }
 }
 

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Images
 internal import Kernel
 internal import SystemPackage
@@ -21,6 +22,7 @@ struct PredumpSession: ~Copyable {
   private var pendingHistory: [UInt64] = []
   private var reports: [RoundReport] = []
   private let residentPages: UInt64
+  /// Whether somebody had stopped the process before this dump.
 
   /// Runs a whole dump on the calling thread.
   static func run(
@@ -36,7 +38,9 @@ struct PredumpSession: ~Copyable {
     let hooks = try HookRunner(options, cancellation, onEvent)
     do throws(PredumpError) {
       let watch = try TargetWatch(options)
-      var summary = try run(options, cancellation, onEvent, hooks)
+      // The receiver first: a dump that has nowhere to go leaves the target alone.
+      let link = try DumpLink.connect(options, cancellation)
+      var summary = try run(options, link, cancellation, onEvent, hooks)
       // Tracking is over.
       watch.finish(&summary, options, cancellation)
       try hooks.tell(.complete)
@@ -48,20 +52,21 @@ struct PredumpSession: ~Copyable {
   }
 
   private static func run(
-    _ options: PredumpOptions, _ cancellation: Cancellation,
+    _ options: PredumpOptions, _ link: ImageLink?, _ cancellation: Cancellation,
     _ onEvent: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
   ) throws(PredumpError) -> PredumpSummary {
-    var session = try PredumpSession(options, cancellation, onEvent, hooks)
+    var session = try PredumpSession(options, link, cancellation, onEvent, hooks)
     do throws(PredumpError) {
       return try session.runToEnd()
     } catch {
       session.images.abandon(after: error)
+      if case .link = error, cancellation.isCancelled { throw .interrupted }
       throw error
     }
   }
 
   private init(
-    _ options: PredumpOptions, _ cancellation: Cancellation,
+    _ options: PredumpOptions, _ link: ImageLink?, _ cancellation: Cancellation,
     _ onEvent: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
   ) throws(PredumpError) {
     var tree = try TargetTree(options, onEvent)
@@ -75,7 +80,7 @@ struct PredumpSession: ~Copyable {
     let identity = tree.target.view.identity
     // The images directory first: a dump that has nowhere to go leaves the target alone.
     var images = try ImagesDirectory(
-      path: options.imagesDirectory, target: identity, sync: options.sync)
+      path: options.imagesDirectory, link: link, target: identity, sync: options.sync)
     let attachment: TargetTree.Attachment
     do throws(PredumpError) { attachment = try tree.attach() } catch {
       images.abandon(after: error)
@@ -191,11 +196,16 @@ struct PredumpSession: ~Copyable {
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
       predictedNanoseconds: predicted, verifies: options.verifiesFinal, hooks: hooks,
       scan: options.scan, engineFaults: options.tuning.faults)
+    let link = images.place.link
+    link?.limitStall(nanoseconds: options.freezeTimeoutNanoseconds)
     let outcome = try round.run(
       &tree, pipeline, images: images, objects, comparer,
       onThaw: { report in
         onEvent(.thawed(report))
-        if options.leave == .running { try? hooks.tell(.thawed, plan) }
+        if options.leave == .running {
+          link?.limitStall(nanoseconds: nil)
+          try? hooks.tell(.thawed, plan)
+        }
       },
       onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
@@ -221,7 +231,7 @@ struct PredumpSession: ~Copyable {
   private mutating func finish(_ outcome: SessionOutcome, freeze: FreezeReport?)
     throws(PredumpError) -> PredumpSummary
   {
-    try images.mark(outcome)
+    try images.finish(outcome)
     return PredumpSummary(
       outcome: outcome, rounds: reports, freeze: freeze,
       wallNanoseconds: MonotonicClock.now - began,

@@ -2,19 +2,21 @@ internal import ArgumentParser
 internal import Images
 internal import Kernel
 internal import Predump
+internal import Tracee
 
 /// `memdump predump`: dumps a process in rounds.
 struct PredumpCommand: Subcommand {
   static let configuration = CommandConfiguration(
     commandName: "predump",
     abstract: "Dump a running process in rounds, and freeze it only for the last.",
-    usage: "memdump predump --pid N --images-dir DIR [options]",
+    usage: "memdump predump --pid N [--images-dir DIR] [--to DEST] [options]",
     discussion: """
       Example:
         memdump predump --pid 1234 --images-dir /var/tmp/dump --target-downtime 20ms
       \(ExitStatus.line([
         .success, .overBudget, .targetGone, .notPermitted, .unsupportedKernel, .notConverged,
-        .unsuitableTarget, .outOfSpace, .unusableDirectory, .commandFailed, .usage, .interrupted, .terminated,
+        .unsuitableTarget, .outOfSpace, .unusableDirectory, .linkBroken, .commandFailed,
+        .usage, .interrupted, .terminated,
       ]))
       """)
 
@@ -30,9 +32,19 @@ struct PredumpCommand: Subcommand {
     try talk.validate()
     try freeze.validate()
     try commands.validate(noFinal: freeze.noFinal, tree: target.tree)
+    guard target.to != nil else { return }
+    if freeze.leave == .killed {
+      throw ValidationError(
+        "--leave killed and --to contradict each other: the link may break after the freeze. "
+          + "Use --leave stopped, and kill the process when memdump ended with 0 or 3")
+    }
+    if freeze.verifyFinal && target.imagesDirectory == nil {
+      throw ValidationError("--verify-final reads the images: it needs --images-dir besides --to")
+    }
   }
 
-  func console() -> Console { talk.output.console }
+  // Images on standard output leave standard error for everything else.
+  func console() -> Console { talk.output.console(isStdoutTaken: target.to == .standard) }
 
   func execute(_ console: Console) throws(CommandFailure) -> ExitStatus {
     let cancellation = Cancellation()
@@ -65,7 +77,10 @@ struct PredumpCommand: Subcommand {
   }
 
   private var options: PredumpOptions {
-    var options = PredumpOptions(pid: target.pid, imagesDirectory: target.imagesDirectory)
+    var options = PredumpOptions(pid: target.pid, imagesDirectory: target.imagesDirectory ?? "")
+    options.imagesDirectory = target.imagesDirectory
+    options.destination = target.to
+    options.linkTimeoutNanoseconds = target.linkTimeout.nanoseconds
     options.includesDescendants = target.tree
     convergence.apply(to: &options)
     gentle.apply(to: &options)
@@ -78,9 +93,9 @@ struct PredumpCommand: Subcommand {
 
   private func reporter(_ console: Console) -> any PredumpReporter {
     console.isJSON
-      ? JSONReporter(console, isVerbose: talk.verbose, directory: target.imagesDirectory)
+      ? JSONReporter(console, isVerbose: talk.verbose, directory: target.place)
       : HumanReporter(
-        console, talk: talk, directory: target.imagesDirectory,
+        console, talk: talk, directory: target.place, isStored: target.imagesDirectory != nil,
         targetDowntimeNanoseconds: convergence.targetDowntime.nanoseconds)
   }
 
@@ -91,7 +106,7 @@ struct PredumpCommand: Subcommand {
     let kept =
       rounds == 0
       ? "no round was complete: nothing is kept"
-      : "\(Units.count(UInt64(rounds), "complete round")) kept in \(target.imagesDirectory)"
+      : "\(Units.count(UInt64(rounds), "complete round")) kept in \(target.place)"
     switch error {
     case .interrupted:
       return CommandFailure(

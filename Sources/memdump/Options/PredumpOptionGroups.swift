@@ -17,12 +17,33 @@ struct TargetOptions: ParsableArguments {
   @Option(
     name: .customLong("images-dir"),
     help: ArgumentHelp("Where the images go: a new or an empty directory.", valueName: "dir"))
-  var imagesDirectory: String
+  var imagesDirectory: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Send them to memdump receive: - (stdout), unix:PATH, tcp:HOST:PORT.", valueName: "dest"),
+    transform: Destination.parse)
+  var to: Endpoint?
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("The silence that breaks the link (default: 30s).", valueName: "time"),
+    transform: DurationValue.parser(1_000_000_000...3_600_000_000_000))
+  var linkTimeout = DurationValue(nanoseconds: 30_000_000_000)
 
   func validate() throws {
-    guard !imagesDirectory.isEmpty else {
+    if imagesDirectory?.isEmpty ?? false {
       throw ValidationError("--images-dir is empty; name a new or an empty directory")
     }
+    if imagesDirectory == nil && to == nil {
+      throw ValidationError(
+        "Missing expected argument '--images-dir <dir>' (or --to <dest> to send the images)")
+    }
+  }
+
+  /// Where the images are, as people would say it.
+  var place: String {
+    imagesDirectory ?? (to == .standard ? "the receiver's directory" : to?.text) ?? ""
   }
 }
 

@@ -2,15 +2,16 @@ internal import Glibc
 
 /// Where a command writes: results to standard output, everything else to standard error.
 struct Console: Sendable {
-  let out = TextStream(STDOUT_FILENO)
+  let out: TextStream
   let err = TextStream(STDERR_FILENO)
   let outStyle: Style
   let errStyle: Style
   /// Whether results are JSON, an object a line.
   let isJSON: Bool
 
-  init(isJSON: Bool, color: ColorChoice) {
+  init(isJSON: Bool, color: ColorChoice, isStdoutTaken: Bool = false) {
     self.isJSON = isJSON
+    out = TextStream(isStdoutTaken ? STDERR_FILENO : STDOUT_FILENO)
     outStyle = Style(color, on: out)
     errStyle = Style(color, on: err)
   }

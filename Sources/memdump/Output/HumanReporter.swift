@@ -15,6 +15,8 @@ final class HumanReporter: PredumpReporter {
   private let console: Console
   private let talk: TalkSettings
   private let directory: String
+  /// What tells people whether the images are good.
+  private let checkCommand: String
   private let targetDowntimeNanoseconds: UInt64
   private let progress: ProgressLine
   private let state = Mutex(State())
@@ -28,7 +30,8 @@ final class HumanReporter: PredumpReporter {
   }
 
   init(
-    _ console: Console, talk: TalkOptions, directory: String, targetDowntimeNanoseconds: UInt64
+    _ console: Console, talk: TalkOptions, directory: String, isStored: Bool,
+    targetDowntimeNanoseconds: UInt64
   ) {
     self.console = console
     let isAuto = talk.progress == .auto && !talk.quiet
@@ -37,6 +40,7 @@ final class HumanReporter: PredumpReporter {
       showsBar: isAuto && console.err.isTerminal && Environment.isSmartTerminal,
       showsLines: talk.progress == .plain && !talk.quiet)
     self.directory = directory
+    checkCommand = isStored ? "memdump restore-check \(directory)" : "memdump restore-check there"
     self.targetDowntimeNanoseconds = targetDowntimeNanoseconds
     progress = ProgressLine(on: console.err)
   }
@@ -90,11 +94,11 @@ final class HumanReporter: PredumpReporter {
     case .completeOverBudget:
       say(
         console.outStyle.yellow("Complete, but the freeze was longer than asked for.")
-          + " Check the images: memdump restore-check \(directory)")
+          + " Check the images: \(checkCommand)")
     default:
       say(
         console.outStyle.green("Complete.")
-          + " Check the images: memdump restore-check \(directory)")
+          + " Check the images: \(checkCommand)")
     }
   }
 
