@@ -18,6 +18,7 @@ internal import Predump
     version: "memdump \(Predump.version) (image records: version \(ChainContents.recordVersion))",
     subcommands: [
       PredumpCommand.self, RestoreCheckCommand.self, InspectCommand.self, CheckCommand.self,
+      CRIUDumpCommand.self, RestoreCommand.self, ServeCommand.self,
     ])
 
   static func main() { Launcher.run(Array(CommandLine.arguments.dropFirst())) }
