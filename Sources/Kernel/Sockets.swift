@@ -28,7 +28,9 @@ package struct ListeningSocket: ~Copyable, Sendable {
   /// Listens on a TCP port, 0 being any free one; at every address if `host` is empty.
   package init(host: String, port: UInt16) throws(KernelError) {
     let address = "\(host):\(port)"
-    let number = try invoke("bind", on: address) { clinux_listen_tcp(host.isEmpty ? nil : host, String(port)) }
+    let number = try invoke("bind", on: address) {
+      clinux_listen_tcp(host.isEmpty ? nil : host, String(port))
+    }
     descriptor = OwnedDescriptor(owning: number)
     self.address = address
   }

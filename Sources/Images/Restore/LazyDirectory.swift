@@ -19,7 +19,8 @@ package enum LazyDirectory {
   /// - Parameters:
   ///   - eagerBytes: hot pages to be there: those of the newest rounds, as far as whole rounds of
   ///     them fit into this.
-  package static func write(_ path: String, to target: String, eagerBytes: UInt64) throws -> Totals {
+  package static func write(_ path: String, to target: String, eagerBytes: UInt64) throws -> Totals
+  {
     let state = try Directory.open(path, followSymlink: true)
       .directory(StateImages.directoryName)
     let directory = try Directory.create(target)

@@ -35,7 +35,8 @@ package struct StateImages: ~Copyable {
     let record = try chain.topRecord()
     guard record.kind == .frozen else {
       throw ImageError(
-        .misuse, file: chain.session.join(top), "the newest round was taken from the running process")
+        .misuse, file: chain.session.join(top),
+        "the newest round was taken from the running process")
     }
     let pids = try chain.processes()
     let partial = try PartialDirectory(Self.directoryName, in: chain.session)
@@ -91,9 +92,12 @@ package struct StateImages: ~Copyable {
   /// Gives the directory its name. With `sync`, it survives a power cut.
   package consuming func publish(sync: Bool) throws(ImageError) {
     if sync {
-      for name in try onFile(partial.directory.path, { () throws(KernelError) in
-        try partial.directory.names()
-      }) where name != ImageFormat.parentName {
+      for name in try onFile(
+        partial.directory.path,
+        { () throws(KernelError) in
+          try partial.directory.names()
+        }) where name != ImageFormat.parentName
+      {
         try onFile(partial.directory.join(name)) { () throws(KernelError) in
           try File(partial.directory.openFile(name), path: name).sync()
         }

@@ -67,7 +67,9 @@ public struct StateDump: ~Copyable {
     do {
       let state = try StateImages(options.directory)
       let process = try LiveComparison.find(state.target.pid, dumpedAs: state.target)
-      guard try process.stat().state == "T" else { throw MigrationError.notStopped(pid: process.pid) }
+      guard try process.stat().state == "T" else {
+        throw MigrationError.notStopped(pid: process.pid)
+      }
       let dump = StateDump(options: options, process: process)
       return try dump.run(state)
     } catch { throw MigrationError(error) }
@@ -144,7 +146,8 @@ public struct StateDump: ~Copyable {
       "dump", "--tree", "\(process.pid)", "--images-dir", ".", "--work-dir", ".", "--stream",
       "--log-file", "../\(Self.logName)",
     ]
-    words += options.fate.isGated
+    words +=
+      options.fate.isGated
       ? ["--action-script", "./\(DecisionGate.scriptName)"] : ["--leave-running"]
     return words + options.arguments
   }

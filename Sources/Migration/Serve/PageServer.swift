@@ -80,7 +80,8 @@ public struct PageServer: ~Copyable {
           try withUnsafeBytes(of: status) { try client.send($0) }
           return summary
         case .add, nil:
-          throw MigrationError.peer("the client sent word \(message.command), which asks for nothing")
+          throw MigrationError.peer(
+            "the client sent word \(message.command), which asks for nothing")
         }
       }
       return summary

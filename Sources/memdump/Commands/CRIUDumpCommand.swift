@@ -7,7 +7,8 @@ struct CRIUDumpCommand: Subcommand {
   static let configuration = CommandConfiguration(
     commandName: "criu-dump",
     abstract: "Have CRIU dump all that is not memory, after predump --leave stopped.",
-    usage: "memdump criu-dump DIR [--leave stopped|running|killed | --decide COMMAND] [-- CRIU-OPTIONS]",
+    usage:
+      "memdump criu-dump DIR [--leave stopped|running|killed | --decide COMMAND] [-- CRIU-OPTIONS]",
     discussion: """
       The process stays as the last round left it: it runs no instruction in between. CRIU's images \
       go to DIR/criu and refer to the rounds for memory. With --decide, COMMAND runs while the \

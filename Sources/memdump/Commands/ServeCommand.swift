@@ -79,7 +79,8 @@ struct ServeCommand: Subcommand {
       console.event("served", ServedBody(requests: summary.requests, pages: summary.pages))
     } else {
       console.print(
-        "Served \(Units.count(summary.pages, "page")) in \(Units.count(summary.requests, "request"))")
+        "Served \(Units.count(summary.pages, "page")) in \(Units.count(summary.requests, "request"))"
+      )
     }
   }
 }
