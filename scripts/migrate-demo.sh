@@ -61,6 +61,8 @@ trap 'exit 129' HUP
 # -- The network: three machines at a switch. ------------------------------------------------------
 net() { local name=$1; shift; ip -n "$tag-$name" "$@"; }
 within() { local name=$1; shift; nsenter --net="/run/netns/$tag-$name" "$@"; }
+# The same for the background: $! is the program itself, not a shell that waits for it.
+become() { local name=$1; shift; exec nsenter --net="/run/netns/$tag-$name" "$@"; }
 make_network() {
   local name
   for name in switch here there client; do ip netns add "$tag-$name"; done
@@ -73,8 +75,8 @@ make_network() {
   done
   net client address add 10.77.0.2/24 dev eth0
   net client link set eth0 up
-  # Whoever gets the address tells the others (gratuitous ARP).
-  for name in here there; do within "$name" sh -c 'echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_notify'; done
+  # The link address moves with the IP address: nobody has to learn a new one.
+  for name in here there; do net "$name" link set eth0 address 02:77:00:00:00:10; done
   net here address add $address/24 dev eth0
   net here link set eth0 up
 }
@@ -90,9 +92,7 @@ make_machine() {
   unshare --pid --fork --kill-child --mount-proc nsenter --net="/run/netns/$tag-there" \
     sleep infinity < /dev/null > /dev/null 2>&1 &
   local outer=$!
-  until read -r machine < "/proc/$outer/task/$outer/children" && [ -n "$machine" ]; do
-    sleep 0.05
-  done
+  until machine=$(cat "/proc/$outer/task/$outer/children") && [ -n "$machine" ]; do sleep 0.05; done
   machine=${machine%% *}
   until [ "$(cat "/proc/$machine/comm")" = sleep ]; do sleep 0.05; done
 }
@@ -101,7 +101,7 @@ there() { nsenter --target "$machine" --pid --mount --net "$@"; }
 # -- Redis, and its client. ------------------------------------------------------------------------
 ask() { within client redis-cli -h $address "$@"; }
 start_redis() {
-  within here setsid redis-server --bind $address --save '' --appendonly no --protected-mode no \
+  become here setsid redis-server --bind $address --save '' --appendonly no --protected-mode no \
     --enable-debug-command yes --logfile "$work/redis.log" --dir "$work" \
     < /dev/null > /dev/null 2>&1 &
   redis=$!
@@ -115,7 +115,7 @@ start_redis() {
 }
 start_client() {
   rm -f "$work/stop" "$work/report"
-  within client python3 - "$address" "$work" << 'PYTHON' &
+  become client python3 - "$address" "$work" << 'PYTHON' &
 import os, socket, sys, time
 address, work = sys.argv[1:]
 connection = socket.create_connection((address, 6379))
@@ -190,10 +190,11 @@ by_memdump() {
   done < <("$memdump" predump --pid "$redis" --images-dir "$work/images" --compress none --json \
     --leave stopped)
   [ -n "${final:-}" ] || fail "there is no final round"
-  export -f arrive move_address net there
-  export work address tag machine memdump criu
+  # sh, which runs the command, hands no functions on.
+  { declare -p work address tag machine memdump criu; declare -f arrive move_address net there
+    echo "arrive $final"; } > "$work/arrive.sh"
   within here "$memdump" criu-dump "$work/images" --criu "$criu" --no-sync \
-    --decide "bash -c 'arrive $final'" -- "${criu_options[@]}"
+    --decide "bash $work/arrive.sh" -- "${criu_options[@]}"
   moved=yes
   check "memdump"
   memdump_gap=$last_gap

@@ -72,10 +72,9 @@ public enum Restore {
         "CRIU's images are missing: the rounds have memory alone; memdump criu-dump makes them")
     }
     if !options.checks { return }
-    for directory in [options.directory, path] {
-      let report = ChainVerifier.verify(directory)
-      if report.verdict != .restorable { throw MigrationError.notRestorable(report) }
-    }
+    // From CRIU's images down through all rounds.
+    let report = ChainVerifier.verify(path)
+    if report.verdict != .restorable { throw MigrationError.notRestorable(report) }
   }
 
   private static func prepare(_ options: RestoreOptions) throws -> RestoreDirectory {
