@@ -232,6 +232,51 @@ void   memdump__round__free_unpacked
   assert(message->base.descriptor == &memdump__round__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   memdump__member__init
+                     (Memdump__Member         *message)
+{
+  static const Memdump__Member init_value = MEMDUMP__MEMBER__INIT;
+  *message = init_value;
+}
+size_t memdump__member__get_packed_size
+                     (const Memdump__Member *message)
+{
+  assert(message->base.descriptor == &memdump__member__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t memdump__member__pack
+                     (const Memdump__Member *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &memdump__member__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t memdump__member__pack_to_buffer
+                     (const Memdump__Member *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &memdump__member__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Memdump__Member *
+       memdump__member__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Memdump__Member *)
+     protobuf_c_message_unpack (&memdump__member__descriptor,
+                                allocator, len, data);
+}
+void   memdump__member__free_unpacked
+                     (Memdump__Member *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &memdump__member__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   memdump__vma__init
                      (Memdump__Vma         *message)
 {
@@ -410,6 +455,51 @@ void   memdump__session__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &memdump__session__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   memdump__session_member__init
+                     (Memdump__SessionMember         *message)
+{
+  static const Memdump__SessionMember init_value = MEMDUMP__SESSION_MEMBER__INIT;
+  *message = init_value;
+}
+size_t memdump__session_member__get_packed_size
+                     (const Memdump__SessionMember *message)
+{
+  assert(message->base.descriptor == &memdump__session_member__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t memdump__session_member__pack
+                     (const Memdump__SessionMember *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &memdump__session_member__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t memdump__session_member__pack_to_buffer
+                     (const Memdump__SessionMember *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &memdump__session_member__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Memdump__SessionMember *
+       memdump__session_member__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Memdump__SessionMember *)
+     protobuf_c_message_unpack (&memdump__session_member__descriptor,
+                                allocator, len, data);
+}
+void   memdump__session_member__free_unpacked
+                     (Memdump__SessionMember *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &memdump__session_member__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   memdump__seal__init
@@ -746,7 +836,7 @@ const ProtobufCMessageDescriptor memdump__head__descriptor =
   (ProtobufCMessageInit) memdump__head__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor memdump__block_digests__field_descriptors[2] =
+static const ProtobufCFieldDescriptor memdump__block_digests__field_descriptors[3] =
 {
   {
     "shared_object",
@@ -772,15 +862,28 @@ static const ProtobufCFieldDescriptor memdump__block_digests__field_descriptors[
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "pid",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_INT32,
+    offsetof(Memdump__BlockDigests, has_pid),
+    offsetof(Memdump__BlockDigests, pid),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned memdump__block_digests__field_indices_by_name[] = {
+  2,   /* field[2] = pid */
   0,   /* field[0] = shared_object */
   1,   /* field[1] = xxh3 */
 };
 static const ProtobufCIntRange memdump__block_digests__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor memdump__block_digests__descriptor =
 {
@@ -790,14 +893,14 @@ const ProtobufCMessageDescriptor memdump__block_digests__descriptor =
   "Memdump__BlockDigests",
   "memdump",
   sizeof(Memdump__BlockDigests),
-  2,
+  3,
   memdump__block_digests__field_descriptors,
   memdump__block_digests__field_indices_by_name,
   1,  memdump__block_digests__number_ranges,
   (ProtobufCMessageInit) memdump__block_digests__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor memdump__round__field_descriptors[11] =
+static const ProtobufCFieldDescriptor memdump__round__field_descriptors[12] =
 {
   {
     "index",
@@ -931,9 +1034,22 @@ static const ProtobufCFieldDescriptor memdump__round__field_descriptors[11] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "descendants",
+    12,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Memdump__Round, has_descendants),
+    offsetof(Memdump__Round, descendants),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned memdump__round__field_indices_by_name[] = {
   8,   /* field[8] = copy_us */
+  11,   /* field[11] = descendants */
   5,   /* field[5] = freezing_us */
   6,   /* field[6] = frozen_us */
   0,   /* field[0] = index */
@@ -948,7 +1064,7 @@ static const unsigned memdump__round__field_indices_by_name[] = {
 static const ProtobufCIntRange memdump__round__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 11 }
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor memdump__round__descriptor =
 {
@@ -958,11 +1074,88 @@ const ProtobufCMessageDescriptor memdump__round__descriptor =
   "Memdump__Round",
   "memdump",
   sizeof(Memdump__Round),
-  11,
+  12,
   memdump__round__field_descriptors,
   memdump__round__field_indices_by_name,
   1,  memdump__round__number_ranges,
   (ProtobufCMessageInit) memdump__round__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor memdump__member__field_descriptors[4] =
+{
+  {
+    "target",
+    1,
+    PROTOBUF_C_LABEL_REQUIRED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Memdump__Member, target),
+    &memdump__target__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "parent",
+    2,
+    PROTOBUF_C_LABEL_REQUIRED,
+    PROTOBUF_C_TYPE_INT32,
+    0,   /* quantifier_offset */
+    offsetof(Memdump__Member, parent),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "since",
+    3,
+    PROTOBUF_C_LABEL_REQUIRED,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Memdump__Member, since),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "gone",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Memdump__Member, has_gone),
+    offsetof(Memdump__Member, gone),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned memdump__member__field_indices_by_name[] = {
+  3,   /* field[3] = gone */
+  1,   /* field[1] = parent */
+  2,   /* field[2] = since */
+  0,   /* field[0] = target */
+};
+static const ProtobufCIntRange memdump__member__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor memdump__member__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "memdump.member",
+  "Member",
+  "Memdump__Member",
+  "memdump",
+  sizeof(Memdump__Member),
+  4,
+  memdump__member__field_descriptors,
+  memdump__member__field_indices_by_name,
+  1,  memdump__member__number_ranges,
+  (ProtobufCMessageInit) memdump__member__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor memdump__vma__field_descriptors[13] =
@@ -1326,7 +1519,7 @@ const ProtobufCMessageDescriptor memdump__summary__descriptor =
   (ProtobufCMessageInit) memdump__summary__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor memdump__session__field_descriptors[7] =
+static const ProtobufCFieldDescriptor memdump__session__field_descriptors[8] =
 {
   {
     "format",
@@ -1412,9 +1605,22 @@ static const ProtobufCFieldDescriptor memdump__session__field_descriptors[7] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "members",
+    8,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Memdump__Session, n_members),
+    offsetof(Memdump__Session, members),
+    &memdump__session_member__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned memdump__session__field_indices_by_name[] = {
   0,   /* field[0] = format */
+  7,   /* field[7] = members */
   5,   /* field[5] = outcome */
   6,   /* field[6] = rounds */
   3,   /* field[3] = started_at */
@@ -1425,7 +1631,7 @@ static const unsigned memdump__session__field_indices_by_name[] = {
 static const ProtobufCIntRange memdump__session__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor memdump__session__descriptor =
 {
@@ -1435,11 +1641,88 @@ const ProtobufCMessageDescriptor memdump__session__descriptor =
   "Memdump__Session",
   "memdump",
   sizeof(Memdump__Session),
-  7,
+  8,
   memdump__session__field_descriptors,
   memdump__session__field_indices_by_name,
   1,  memdump__session__number_ranges,
   (ProtobufCMessageInit) memdump__session__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor memdump__session_member__field_descriptors[4] =
+{
+  {
+    "target",
+    1,
+    PROTOBUF_C_LABEL_REQUIRED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Memdump__SessionMember, target),
+    &memdump__target__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "parent",
+    2,
+    PROTOBUF_C_LABEL_REQUIRED,
+    PROTOBUF_C_TYPE_INT32,
+    0,   /* quantifier_offset */
+    offsetof(Memdump__SessionMember, parent),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "first_round",
+    3,
+    PROTOBUF_C_LABEL_REQUIRED,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Memdump__SessionMember, first_round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_round",
+    4,
+    PROTOBUF_C_LABEL_REQUIRED,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Memdump__SessionMember, last_round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned memdump__session_member__field_indices_by_name[] = {
+  2,   /* field[2] = first_round */
+  3,   /* field[3] = last_round */
+  1,   /* field[1] = parent */
+  0,   /* field[0] = target */
+};
+static const ProtobufCIntRange memdump__session_member__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor memdump__session_member__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "memdump.session_member",
+  "SessionMember",
+  "Memdump__SessionMember",
+  "memdump",
+  sizeof(Memdump__SessionMember),
+  4,
+  memdump__session_member__field_descriptors,
+  memdump__session_member__field_indices_by_name,
+  1,  memdump__session_member__number_ranges,
+  (ProtobufCMessageInit) memdump__session_member__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor memdump__seal__field_descriptors[1] =
@@ -1480,7 +1763,7 @@ const ProtobufCMessageDescriptor memdump__seal__descriptor =
   (ProtobufCMessageInit) memdump__seal__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor memdump__record__field_descriptors[8] =
+static const ProtobufCFieldDescriptor memdump__record__field_descriptors[9] =
 {
   {
     "head",
@@ -1578,11 +1861,24 @@ static const ProtobufCFieldDescriptor memdump__record__field_descriptors[8] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "member",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Memdump__Record, member),
+    &memdump__member__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned memdump__record__field_indices_by_name[] = {
   1,   /* field[1] = block_digests */
   4,   /* field[4] = file */
   0,   /* field[0] = head */
+  8,   /* field[8] = member */
   2,   /* field[2] = round */
   6,   /* field[6] = seal */
   7,   /* field[7] = session */
@@ -1592,7 +1888,7 @@ static const unsigned memdump__record__field_indices_by_name[] = {
 static const ProtobufCIntRange memdump__record__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor memdump__record__descriptor =
 {
@@ -1602,7 +1898,7 @@ const ProtobufCMessageDescriptor memdump__record__descriptor =
   "Memdump__Record",
   "memdump",
   sizeof(Memdump__Record),
-  8,
+  9,
   memdump__record__field_descriptors,
   memdump__record__field_indices_by_name,
   1,  memdump__record__number_ranges,

@@ -56,6 +56,12 @@ int clinux_prefer_this_thread(void) {
   return checked(setpriority(PRIO_PROCESS, (id_t)clinux_gettid(), -20));
 }
 
+int clinux_nice(void) { return getpriority(PRIO_PROCESS, (id_t)clinux_gettid()); }
+
+int clinux_set_nice(int value) {
+  return checked(setpriority(PRIO_PROCESS, (id_t)clinux_gettid(), value));
+}
+
 static uint64_t clock_ns(clockid_t clock) {
   struct timespec now;
   clock_gettime(clock, &now);
@@ -63,6 +69,7 @@ static uint64_t clock_ns(clockid_t clock) {
 }
 uint64_t clinux_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 uint64_t clinux_boottime_ns(void) { return clock_ns(CLOCK_BOOTTIME); }
+uint64_t clinux_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 void clinux_pause_ns(uint64_t nanoseconds) {
   struct timespec pause = {(time_t)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u)};

@@ -166,16 +166,39 @@ public struct RoundStatistics: Sendable, Equatable {
   public init() {}
 }
 
+/// A process that a round holds: the target, or one of its descendants.
+public struct RoundMember: Sendable, Equatable {
+  /// Who it is.
+  public var target: TargetIdentity
+  /// Process id of its parent; 0 if that was not asked for.
+  public var parent: Int32
+  /// Index of the first round that has this address space. A child that was born later, or a process
+  /// that called execve, begins anew: all its pages are stored there.
+  public var since: Int
+  /// Whether it exited or called execve in the midst of the round, which was live then.
+  public var isGone = false
+  /// The VMAs and what was done with each.
+  public var addressSpace: AddressSpace
+
+  /// Describes a process of a round.
+  public init(target: TargetIdentity, parent: Int32, since: Int, addressSpace: AddressSpace) {
+    self.target = target
+    self.parent = parent
+    self.since = since
+    self.addressSpace = addressSpace
+  }
+}
+
 /// Everything the engine says about a finished round.
 public struct RoundDescription: Sendable {
   /// 1 for the first round.
   public var index: Int
   /// Running or frozen.
   public var kind: RoundKind
-  /// Who was dumped.
-  public var target: TargetIdentity
-  /// The VMAs and what was done with each.
-  public var addressSpace: AddressSpace
+  /// Who was dumped: the target, then those of its descendants that were dumped with it.
+  public var members: [RoundMember]
+  /// Whether descendants are dumped at all.
+  public var includesDescendants = false
   /// What it cost.
   public var statistics: RoundStatistics
   /// Microseconds from boot to the start of this round (CRIU `inventory.dump_uptime`).
@@ -183,18 +206,28 @@ public struct RoundDescription: Sendable {
   /// Seconds since 1970 at the start of this round.
   public var startedAt: UInt64
 
-  /// Describes a finished round.
+  /// Describes a finished round. The target is the first of `members`.
+  public init(
+    index: Int, kind: RoundKind, members: [RoundMember], statistics: RoundStatistics,
+    uptimeMicroseconds: UInt64, startedAt: UInt64
+  ) {
+    self.index = index
+    self.kind = kind
+    self.members = members
+    self.statistics = statistics
+    self.uptimeMicroseconds = uptimeMicroseconds
+    self.startedAt = startedAt
+  }
+
+  /// Describes a finished round of a process without its descendants.
   public init(
     index: Int, kind: RoundKind, target: TargetIdentity, addressSpace: AddressSpace,
     statistics: RoundStatistics, uptimeMicroseconds: UInt64, startedAt: UInt64
   ) {
-    self.index = index
-    self.kind = kind
-    self.target = target
-    self.addressSpace = addressSpace
-    self.statistics = statistics
-    self.uptimeMicroseconds = uptimeMicroseconds
-    self.startedAt = startedAt
+    let member = RoundMember(target: target, parent: 0, since: 1, addressSpace: addressSpace)
+    self.init(
+      index: index, kind: kind, members: [member], statistics: statistics,
+      uptimeMicroseconds: uptimeMicroseconds, startedAt: startedAt)
   }
 }
 

@@ -21,6 +21,9 @@ package struct PageCategories: OptionSet, Sendable {
   package static let guardPage = PageCategories(rawValue: 1 << 8)
 
   package static let all = PageCategories(rawValue: 0x1ff)
+  /// Pages that are populated and hold no data: guard pages cannot be read; the kernel's zero page
+  /// is what a hole reads as, and CRIU leaves it out too.
+  package static let dataless = PageCategories(rawValue: 1 << 5 | 1 << 8)
 }
 
 /// Pages in a row that have the same categories.

@@ -69,3 +69,10 @@ package struct ProcessMemory: ~Copyable, Sendable {
     try file.write(bytes, at: address)
   }
 }
+
+/// A process's memory that several threads read.
+package final class SharedProcessMemory: Sendable {
+  package let memory: ProcessMemory
+
+  package init(_ memory: consuming ProcessMemory) { self.memory = memory }
+}

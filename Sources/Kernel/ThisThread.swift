@@ -10,6 +10,9 @@ package enum ThisThread {
   /// Lets the calling thread run before others (nice -20), where the user may do that.
   package static func preferIfPermitted() { _ = clinux_prefer_this_thread() }
 
+  /// Processor time that the calling thread has used (ns): what work costs, whoever else runs.
+  package static var processorNanoseconds: UInt64 { clinux_thread_cpu_ns() }
+
   /// Opens `/proc/thread-self/name`.
   package static func open(_ name: String, writable: Bool = false) throws(KernelError) -> File {
     let path = "\(path)/\(name)"

@@ -1,12 +1,26 @@
 internal import Kernel
 
-/// The stopped threads of one process, owned by the OS thread that traces them.
+/// The stopped threads of a process, or of several, owned by the OS thread that traces them.
 struct HeldThreads {
   let deadline: UInt64
   let allowedMilliseconds: UInt64
   let faults: FaultPlan
   let except: Int32
   private var threads: [Int32: Held] = [:]
+
+  /// Descendants whose threads are held, parents before their children.
+  private(set) var descendants: [Descendant] = []
+
+  /// A process that is held besides the target.
+  final class Descendant {
+    let process: TargetProcess
+    let parent: Int32
+
+    init(_ process: consuming TargetProcess, parent: Int32) {
+      self.process = process
+      self.parent = parent
+    }
+  }
 
   /// Arrays cannot hold values that have one owner: a box that has one.
   private final class Held {
@@ -31,23 +45,107 @@ struct HeldThreads {
     while true {
       let fresh = try newThreads(of: target)
       if fresh.isEmpty { break }
-      var failure: TraceError?
-      for tid in fresh {
-        do throws(TraceError) {
-          let thread = try TracedThread(seizing: tid)
-          try thread.interrupt()
-          threads[tid] = Held(thread)
-        } catch {
-          if Self.isGone(error, tid, target) { continue }
-          failure = error
-          break
-        }
-      }
+      let failure = interrupt(fresh, of: target)
       faults.reach(.midFreeze)
       try waitForStops(fresh)
       if let failure { throw failure }
     }
     if threads.isEmpty && except == 0 { throw .gone(pid: target.pid) }
+  }
+
+  /// Stops every thread of `target` and of its descendants, also those born meanwhile.
+  ///
+  /// What stands still starts nothing, so that this comes to an end; `deadline` bounds it all the
+  /// same. A vfork child is not stopped before its parent, whose stop waits for it.
+  mutating func stopTree(of target: borrowing TargetProcess) throws(TraceError) {
+    var known: [Int32: Descendant] = [:]
+    let source = ProcessTree.Source.available
+    // A list of children can miss one whose sibling ends in that instant: look twice.
+    var quietLooks = 0
+    var stopsSharers = false
+    while quietLooks < 2 {
+      if MonotonicClock.now > deadline {
+        throw .notStopping(tid: target.pid, milliseconds: allowedMilliseconds)
+      }
+      var fresh = try newThreads(of: target)
+      var failure = interrupt(fresh, of: target)
+      var hasWaiting = false
+      descendants.removeAll(keepingCapacity: true)
+      for entry in try Self.list(target.pid, source) {
+        guard let member = Self.member(entry, &known) else { continue }
+        if !stopsSharers, !isHeld(member), Self.sharesMemory(member) {
+          hasWaiting = true
+          continue
+        }
+        let threads = (try? newThreads(of: member.process)) ?? []
+        failure = failure ?? interrupt(threads, of: member.process)
+        fresh += threads
+        descendants.append(member)
+      }
+      if !fresh.isEmpty { faults.reach(.midFreeze) }
+      try waitForStops(fresh)
+      if let failure { throw failure }
+      if !fresh.isEmpty {
+        quietLooks = 0
+      } else if hasWaiting {
+        // Their parents stand still: no vfork, but processes that share their memory for good.
+        stopsSharers = true
+      } else {
+        quietLooks += 1
+      }
+    }
+    let own = (try? target.threadIDs()) ?? []
+    if !own.contains(where: { threads[$0] != nil }) { throw .gone(pid: target.pid) }
+    descendants = descendants.filter { isHeld($0) }
+  }
+
+  private static func list(_ pid: Int32, _ source: ProcessTree.Source) throws(TraceError)
+    -> [ProcessTree.Entry]
+  {
+    do throws(KernelError) { return try ProcessTree.descendants(of: pid, from: source) } catch {
+      throw .kernel(error)
+    }
+  }
+
+  /// The process of a list's entry; nil if it has ended.
+  private static func member(_ entry: ProcessTree.Entry, _ known: inout [Int32: Descendant])
+    -> Descendant?
+  {
+    if let member = known[entry.pid], !member.process.hasExited, member.parent == entry.parent {
+      return member
+    }
+    guard let process = try? TargetProcess(pid: entry.pid) else { return nil }
+    let member = Descendant(process, parent: entry.parent)
+    known[entry.pid] = member
+    return member
+  }
+
+  private static func sharesMemory(_ member: Descendant) -> Bool {
+    (try? member.process.sharesMemory(with: member.parent)) ?? false
+  }
+
+  private func isHeld(_ member: Descendant) -> Bool {
+    let own = (try? member.process.threadIDs()) ?? []
+    return own.contains { threads[$0] != nil }
+  }
+
+  /// Asks threads to stop.
+  ///
+  /// - Returns: why one could not be asked; those before it were.
+  private mutating func interrupt(_ fresh: [Int32], of target: borrowing TargetProcess)
+    -> TraceError?
+  {
+    for tid in fresh {
+      do throws(TraceError) {
+        let thread = try TracedThread(seizing: tid)
+        try thread.interrupt()
+        threads[tid] = Held(thread)
+      } catch {
+        if Self.isGone(error, tid, target) { continue }
+        return error
+      }
+    }
+    return nil
   }
 
   /// Waits for all of them, even when one does not stop in time: those that do were interrupted, and

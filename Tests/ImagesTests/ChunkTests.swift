@@ -49,6 +49,41 @@ import Testing
     #expect(chunk.segments.map(\.pageCount) == [4])
   }
 
+  @Test("What was planned and cannot be read is left out, and told")
+  func load() throws {
+    let chunk = Chunk(compression: .lz4(pagesPerBlock: 4, acceleration: 1))
+    let base: UInt64 = 0x10_0000
+    #expect(chunk.appendPlanned(start: base, pageLimit: 10, flags: .present) == 10)
+    #expect(chunk.appendParent(PageRange(start: base + 10 * pageBytes, pageCount: 3)))
+    #expect(chunk.appendPlanned(start: base + 20 * pageBytes, pageLimit: 5, flags: .present) == 5)
+    // Pages 2, 3 and 9 cannot be read, and the second run's address space is gone.
+    let readable: Set<UInt64> = [0, 1, 4, 5, 6, 7, 8]
+    var missing: [PageRange] = []
+    try chunk.load(missing: { missing.append($0) }) { (address, buffer) throws(KernelError) in
+      let first = (address - base) / pageBytes
+      if first >= 20 { return .addressSpaceGone }
+      var count = 0
+      while count < buffer.count / 4096, readable.contains(first + UInt64(count)) { count += 1 }
+      for index in 0..<(count * 4096) {
+        buffer[index] = UInt8(truncatingIfNeeded: first + UInt64(index / 4096))
+      }
+      return .pages(count)
+    }
+    #expect(
+      chunk.segments.map { [($0.start - base) / pageBytes, $0.pageCount] } == [
+        [0, 2], [4, 5], [10, 3],
+      ])
+    #expect(
+      missing.flatMap { range in (0..<range.pageCount).map { (range.start - base) / pageBytes + $0 }
+      }
+        == [2, 3, 9, 20, 21, 22, 23, 24])
+    #expect(
+      stride(from: 0, to: chunk.rawBytes.count, by: 4096).map { chunk.rawBytes[$0] }
+        == [0, 1, 4, 5, 6, 7, 8])
+    chunk.encode()
+    #expect(chunk.blockCount == 3)
+  }
+
   @Test("An error while reading leaves the chunk as it was")
   func readError() throws {
     let chunk = Chunk(compression: .none)

@@ -47,7 +47,7 @@ import Testing
     var writer = try RoundRecordWriter(
       in: directory, pid: 7, compression: record.compression, parent: nil)
     var description = RoundWriterTests.describe(record.index)
-    description.addressSpace.vmas = record.vmas
+    description.members[0].addressSpace.vmas = record.vmas
     try writer.append(description)
     for file in record.files { try writer.append(file) }
     try writer.finish(totals, sync: false)

@@ -109,7 +109,7 @@ import Testing
         in: directory, name: name, pid: 7, parentName: index == 0 ? nil : ModelWriter.name(index),
         compression: compression, sync: false)
       var description = Self.describe(index + 1)
-      description.addressSpace.vmas = [
+      description.members[0].addressSpace.vmas = [
         VMARecord(
           range: PageRange(start: 0x1000, pageCount: 1), fileOffset: 0, protection: 3,
           mapFlags: 0x22, status: 0x201, adviceBits: 0, sharedObjectID: 0, kind: .anonymous,
@@ -137,7 +137,7 @@ import Testing
       status: 0x41, adviceBits: 1 << 14, sharedObjectID: 0, kind: .privateFile,
       treatment: .privatePagesEachRound, path: "/lib/\u{fc} (deleted)")
     vma.pagesStored = 3
-    description.addressSpace.vmas = [vma]
+    description.members[0].addressSpace.vmas = [vma]
     let writer = try RoundWriter(
       in: try scratch.directory(), name: "round-001", pid: 7, parentName: nil,
       compression: .lz4(pagesPerBlock: 5, acceleration: 9), sync: false)
@@ -155,7 +155,7 @@ import Testing
   func unreadable() throws {
     let scratch = try Scratch()
     var description = Self.describe(1)
-    description.addressSpace.vmas = [
+    description.members[0].addressSpace.vmas = [
       VMARecord(
         range: PageRange(start: 0x5000, pageCount: 2), fileOffset: 0, protection: 3, mapFlags: 2,
         status: 0x1, adviceBits: 0, sharedObjectID: 0, kind: .secretMemory, treatment: .unreadable,

@@ -72,7 +72,7 @@ struct VMAClassifierTests {
       text += "\(bounds) rw-\(row.isShared ? "s" : "p") 00000000 08:01 \(row.inode) \(row.path)\n"
       flags[range] = row.flags
     }
-    var classifier = VMAClassifier()
+    let classifier = VMAClassifier()
     return classifier.classify(MapsEntry.parse(Array(text.utf8)), flags: flags)
   }
 
@@ -131,7 +131,7 @@ struct VMAClassifierTests {
   @Test("a new VMA, whose flags are not known yet, is judged by its path")
   func unknownFlags() {
     let text = "1000-2000 rw-p 00000000 00:00 0 [heap]\n"
-    var classifier = VMAClassifier()
+    let classifier = VMAClassifier()
     let records = classifier.classify(MapsEntry.parse(Array(text.utf8)), flags: [:])
     #expect(records.map(\.kind) == [.heap])
   }

@@ -48,6 +48,9 @@
 //                                             `quit` (removes its IPC objects).
 // state       kind=NAME                       A process in a peculiar state that checks itself
 //                                             (states.c). `report` as above.
+// tree        pages=1024 shared=256 keep=2    arena=0x pages=N shared=0x shared_pages=N. Children
+//             deep=0|1 churn=0 life_ms=40     that stay, that come and go, or that are born as fast as
+//             storm=0|1                       can be, and write without a pause (tree.c).
 //
 // detached=1 (stamp): the printed pid is that of a session leader whose parent is init, with
 // /dev/null as stdin and stderr and `log` as stdout: what a plain `criu restore` can bring back. It
@@ -71,6 +74,7 @@ static const struct {
     {"seccomp", run_seccomp}, {"traced", run_traced}, {"elf32", run_elf32},
     {"pinned", run_pinned}, {"vfork", run_vfork},     {"hostile", run_hostile},
     {"parked", run_parked},   {"state", run_state},
+    {"tree", run_tree},
 };
 
 int main(int argc, char **argv) {
@@ -78,6 +82,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: workload MODE [key=value...] (the modes are listed in main.c)\n");
     return 64;
   }
+  if (argc == 3 && strcmp(argv[1], "treeleaf") == 0) return run_treeleaf(argv[2]);
   struct options options = {argc - 2, argv + 2};
   // The threads that start workloads may have signals blocked, which exec hands down.
   sigset_t none;

@@ -79,5 +79,7 @@ int run_pinned(const struct options *options);
 int run_hostile(const struct options *options);
 int run_parked(const struct options *options);
 int run_state(const struct options *options);
+int run_tree(const struct options *options);
+int run_treeleaf(const char *milliseconds);
 
 #endif

@@ -20,10 +20,12 @@ typedef struct Memdump__Target Memdump__Target;
 typedef struct Memdump__Head Memdump__Head;
 typedef struct Memdump__BlockDigests Memdump__BlockDigests;
 typedef struct Memdump__Round Memdump__Round;
+typedef struct Memdump__Member Memdump__Member;
 typedef struct Memdump__Vma Memdump__Vma;
 typedef struct Memdump__File Memdump__File;
 typedef struct Memdump__Summary Memdump__Summary;
 typedef struct Memdump__Session Memdump__Session;
+typedef struct Memdump__SessionMember Memdump__SessionMember;
 typedef struct Memdump__Seal Memdump__Seal;
 typedef struct Memdump__Record Memdump__Record;
 
@@ -106,15 +108,20 @@ struct  Memdump__BlockDigests
 {
   ProtobufCMessage base;
   /*
-   * 0: the process's pagemap; else pagemap-shmem-ID.img.
+   * 0: a process's pagemap; else pagemap-shmem-ID.img.
    */
   uint64_t shared_object;
   size_t n_xxh3;
   uint64_t *xxh3;
+  /*
+   * Which process's, if shared_object is 0; absent: the head's.
+   */
+  protobuf_c_boolean has_pid;
+  int32_t pid;
 };
 #define MEMDUMP__BLOCK_DIGESTS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&memdump__block_digests__descriptor) \
-    , 0, 0,NULL }
+    , 0, 0,NULL, 0, 0 }
 
 
 struct  Memdump__Round
@@ -137,10 +144,38 @@ struct  Memdump__Round
   uint64_t copy_us;
   uint64_t wall_us;
   uint64_t pages_scanned;
+  /*
+   * Whether the process's descendants are dumped with it.
+   */
+  protobuf_c_boolean has_descendants;
+  protobuf_c_boolean descendants;
 };
 #define MEMDUMP__ROUND__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&memdump__round__descriptor) \
-    , 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
+/*
+ * A descendant of the round's target, dumped with it; the VMAs up to the next member are its.
+ */
+struct  Memdump__Member
+{
+  ProtobufCMessage base;
+  Memdump__Target *target;
+  int32_t parent;
+  /*
+   * Index of the first round that has this address space: there all of its pages are stored.
+   */
+  uint32_t since;
+  /*
+   * It exited or called execve in the midst of the (live) round: these images end early.
+   */
+  protobuf_c_boolean has_gone;
+  protobuf_c_boolean gone;
+};
+#define MEMDUMP__MEMBER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&memdump__member__descriptor) \
+    , NULL, 0, 0, 0, 0 }
 
 
 struct  Memdump__Vma
@@ -212,10 +247,31 @@ struct  Memdump__Session
    */
   size_t n_rounds;
   char **rounds;
+  /*
+   * Every address space that was dumped, the target's first.
+   */
+  size_t n_members;
+  Memdump__SessionMember **members;
 };
 #define MEMDUMP__SESSION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&memdump__session__descriptor) \
-    , 0, NULL, NULL, 0, 0, 0, 0,NULL }
+    , 0, NULL, NULL, 0, 0, 0, 0,NULL, 0,NULL }
+
+
+struct  Memdump__SessionMember
+{
+  ProtobufCMessage base;
+  Memdump__Target *target;
+  int32_t parent;
+  /*
+   * Indices of the rounds that have it, from the first to the last.
+   */
+  uint32_t first_round;
+  uint32_t last_round;
+};
+#define MEMDUMP__SESSION_MEMBER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&memdump__session_member__descriptor) \
+    , NULL, 0, 0, 0 }
 
 
 /*
@@ -245,10 +301,11 @@ struct  Memdump__Record
   Memdump__Summary *summary;
   Memdump__Seal *seal;
   Memdump__Session *session;
+  Memdump__Member *member;
 };
 #define MEMDUMP__RECORD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&memdump__record__descriptor) \
-    , NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
+    , NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
 
 
 /* Memdump__Digest128 methods */
@@ -346,6 +403,25 @@ Memdump__Round *
 void   memdump__round__free_unpacked
                      (Memdump__Round *message,
                       ProtobufCAllocator *allocator);
+/* Memdump__Member methods */
+void   memdump__member__init
+                     (Memdump__Member         *message);
+size_t memdump__member__get_packed_size
+                     (const Memdump__Member   *message);
+size_t memdump__member__pack
+                     (const Memdump__Member   *message,
+                      uint8_t             *out);
+size_t memdump__member__pack_to_buffer
+                     (const Memdump__Member   *message,
+                      ProtobufCBuffer     *buffer);
+Memdump__Member *
+       memdump__member__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   memdump__member__free_unpacked
+                     (Memdump__Member *message,
+                      ProtobufCAllocator *allocator);
 /* Memdump__Vma methods */
 void   memdump__vma__init
                      (Memdump__Vma         *message);
@@ -422,6 +498,25 @@ Memdump__Session *
 void   memdump__session__free_unpacked
                      (Memdump__Session *message,
                       ProtobufCAllocator *allocator);
+/* Memdump__SessionMember methods */
+void   memdump__session_member__init
+                     (Memdump__SessionMember         *message);
+size_t memdump__session_member__get_packed_size
+                     (const Memdump__SessionMember   *message);
+size_t memdump__session_member__pack
+                     (const Memdump__SessionMember   *message,
+                      uint8_t             *out);
+size_t memdump__session_member__pack_to_buffer
+                     (const Memdump__SessionMember   *message,
+                      ProtobufCBuffer     *buffer);
+Memdump__SessionMember *
+       memdump__session_member__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   memdump__session_member__free_unpacked
+                     (Memdump__SessionMember *message,
+                      ProtobufCAllocator *allocator);
 /* Memdump__Seal methods */
 void   memdump__seal__init
                      (Memdump__Seal         *message);
@@ -477,6 +572,9 @@ typedef void (*Memdump__BlockDigests_Closure)
 typedef void (*Memdump__Round_Closure)
                  (const Memdump__Round *message,
                   void *closure_data);
+typedef void (*Memdump__Member_Closure)
+                 (const Memdump__Member *message,
+                  void *closure_data);
 typedef void (*Memdump__Vma_Closure)
                  (const Memdump__Vma *message,
                   void *closure_data);
@@ -488,6 +586,9 @@ typedef void (*Memdump__Summary_Closure)
                   void *closure_data);
 typedef void (*Memdump__Session_Closure)
                  (const Memdump__Session *message,
+                  void *closure_data);
+typedef void (*Memdump__SessionMember_Closure)
+                 (const Memdump__SessionMember *message,
                   void *closure_data);
 typedef void (*Memdump__Seal_Closure)
                  (const Memdump__Seal *message,
@@ -506,10 +607,12 @@ extern const ProtobufCMessageDescriptor memdump__target__descriptor;
 extern const ProtobufCMessageDescriptor memdump__head__descriptor;
 extern const ProtobufCMessageDescriptor memdump__block_digests__descriptor;
 extern const ProtobufCMessageDescriptor memdump__round__descriptor;
+extern const ProtobufCMessageDescriptor memdump__member__descriptor;
 extern const ProtobufCMessageDescriptor memdump__vma__descriptor;
 extern const ProtobufCMessageDescriptor memdump__file__descriptor;
 extern const ProtobufCMessageDescriptor memdump__summary__descriptor;
 extern const ProtobufCMessageDescriptor memdump__session__descriptor;
+extern const ProtobufCMessageDescriptor memdump__session_member__descriptor;
 extern const ProtobufCMessageDescriptor memdump__seal__descriptor;
 extern const ProtobufCMessageDescriptor memdump__record__descriptor;
 

@@ -21,12 +21,17 @@ int clinux_compare_file(int pid, int other_pid, int fd, int other_fd);
 int clinux_descriptor_limit(int pid, const uint64_t set[2], uint64_t old[2]);
 /// The highest nice value for the calling thread alone.
 int clinux_prefer_this_thread(void);
+/// The calling thread's own nice value.
+int clinux_nice(void);
+int clinux_set_nice(int value);
 /// Processors in the calling thread's affinity mask.
 int clinux_allowed_processors(void);
 /// CLOCK_MONOTONIC, nanoseconds.
 uint64_t clinux_monotonic_ns(void);
 /// CLOCK_BOOTTIME, nanoseconds.
 uint64_t clinux_boottime_ns(void);
+/// CLOCK_THREAD_CPUTIME_ID, nanoseconds.
+uint64_t clinux_thread_cpu_ns(void);
 /// Sleeps at most this long.
 void clinux_pause_ns(uint64_t nanoseconds);
 /// mmap of private anonymous memory for our own buffers; 0 on success.

@@ -40,6 +40,13 @@ enum ImageFormat {
   static func mmName(pid: Int32) -> String { "mm-\(pid).img" }
   static func recordName(pid: Int32) -> String { "memdump-\(pid).img" }
 
+  /// The process that a record's name stands for; nil if it is no record's.
+  static func recordPID(_ name: String) -> Int32? {
+    guard name.hasPrefix("memdump-"), name.hasSuffix(".img") else { return nil }
+    guard let pid = Int32(name.dropFirst(8).dropLast(4)) else { return nil }
+    return recordName(pid: pid) == name ? pid : nil
+  }
+
   /// A page as an integer, for buffer arithmetic.
   static let page = Int(pageBytes)
   /// The most pages that the writer puts in one entry with payload.

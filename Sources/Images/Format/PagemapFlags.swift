@@ -12,6 +12,8 @@ public struct PagemapFlags: OptionSet, Sendable, Hashable {
   public static let lazy = PagemapFlags(rawValue: 2)
   /// The pages are in this directory's pages file.
   public static let present = PagemapFlags(rawValue: 4)
+  /// In this directory's pages file, and may be fetched later.
+  public static let presentLazily: PagemapFlags = [.present, .lazy]
   /// The payload starts at the next multiple of 4096 in the pages file; the gap is zero (CRIU 4.3).
   public static let payloadAligned = PagemapFlags(rawValue: 8)
 

@@ -71,7 +71,7 @@ public struct ChainSummary: Sendable {
       }
       rounds.append(
         Round(
-          name: name, parentName: parent, record: try Self.record(in: directory, streams),
+          name: name, parentName: parent, record: try RoundRecordReader.find(in: directory),
           streams: streams))
     }
     self.rounds = rounds.reversed()
@@ -99,20 +99,6 @@ public struct ChainSummary: Sendable {
       if error.kind == .missingFile { return nil }
       throw error
     }
-  }
-
-  private static func record(in directory: borrowing Directory, _ streams: [Stream])
-    throws(ImageError) -> RoundRecord?
-  {
-    for stream in streams {
-      guard case .process(let pid) = stream.stream else { continue }
-      do throws(ImageError) {
-        return try RoundRecordReader.read(pid: pid, in: directory)
-      } catch {
-        if error.kind != .missingFile { throw error }
-      }
-    }
-    return nil
   }
 }
 

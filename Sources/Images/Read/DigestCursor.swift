@@ -6,25 +6,27 @@ internal import Kernel
 /// The record must have been read, and its seal found good, before.
 struct DigestCursor: ~Copyable {
   private var records: RecordReader
-  private let sharedObject: UInt64
+  private let stream: ImageStream
+  private let recordPID: Int32
   private var batch: [UInt64] = []
   private var next = 0
   private var isAtEnd = false
 
   /// Opens the digests of a stream; `record` is what `RoundRecordReader` made of the same file.
-  init(_ record: RoundRecord, sharedObject: UInt64, in directory: borrowing Directory)
+  init(_ record: RoundRecord, _ stream: ImageStream, in directory: borrowing Directory)
     throws(ImageError)
   {
     var records = try RecordReader.open(
       ImageFormat.recordName(pid: record.pid), in: directory,
       magics: [ImageFormat.common, ImageFormat.roundRecord])
-    if let offset = record.digestOffsets[sharedObject] {
+    if let offset = record.digestOffsets[stream] {
       records.seek(to: offset)
     } else {
       isAtEnd = true
     }
     self.records = records
-    self.sharedObject = sharedObject
+    self.stream = stream
+    recordPID = record.pid
   }
 
   /// The next digest; nil after the last one.
@@ -41,7 +43,7 @@ struct DigestCursor: ~Copyable {
     while batch.isEmpty && !isAtEnd {
       guard try records.advance(),
         let message = try records.message(Memdump__Record.self).pointee.block_digests,
-        message.pointee.shared_object == sharedObject
+        ImageStream(message.pointee, head: recordPID) == stream
       else {
         isAtEnd = true
         return

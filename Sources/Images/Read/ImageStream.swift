@@ -30,14 +30,6 @@ public enum ImageStream: Sendable, Hashable, Comparable {
     }
   }
 
-  /// How our record calls the stream: 0 is the process.
-  var recordID: UInt64 {
-    switch self {
-    case .process: 0
-    case .sharedObject(let id): id
-    }
-  }
-
   /// Processes come first.
   public static func < (left: ImageStream, right: ImageStream) -> Bool {
     switch (left, right) {

@@ -58,8 +58,13 @@ public struct RoundContents: Sendable {
     do throws(ImageError) { imageVersion = try Inventory.read(in: directory).version } catch {
       if error.kind != .missingFile { problems.append(error) }
     }
-    for stream in streams {
-      if case .process(let pid) = stream { readRecord(pid, directory, &problems) }
+    do throws(ImageError) { record = try RoundRecordReader.find(in: directory) } catch {
+      problems.append(error)
+    }
+    if record == nil {
+      for stream in streams {
+        if case .process(let pid) = stream { readAreas(pid, directory, &problems) }
+      }
     }
     for stream in streams {
       do throws(ImageError) { self.streams.append(try count(stream, directory)) } catch {
@@ -68,16 +73,10 @@ public struct RoundContents: Sendable {
     }
   }
 
-  /// Ours if there is one, else CRIU's list of VMAs.
-  private mutating func readRecord(
+  /// CRIU's list of VMAs.
+  private mutating func readAreas(
     _ pid: Int32, _ directory: borrowing Directory, _ problems: inout [ImageError]
   ) {
-    do throws(ImageError) {
-      record = try RoundRecordReader.read(pid: pid, in: directory)
-      return
-    } catch {
-      if error.kind != .missingFile { problems.append(error) }
-    }
     do throws(ImageError) {
       areas += try MappedArea.readAll(pid: pid, in: directory).map {
         Area(

@@ -15,6 +15,8 @@ struct RoundRecordReader: ~Copyable {
 
   private var records: RecordReader
   private var phase = Phase.head
+  private var vmaCount = 0
+  private var pids: Set<Int32> = []
   private var result = RoundRecord()
 
   private init(_ records: consuming RecordReader) { self.records = records }
@@ -28,10 +30,17 @@ struct RoundRecordReader: ~Copyable {
     var reader = RoundRecordReader(
       try RecordReader.open(name, in: directory, magics: magics))
     while reader.phase != .end { try reader.step() }
-    guard reader.result.pid == pid else {
+    guard reader.result.pid == pid, reader.result.target.pid == pid else {
       throw reader.records.error(.record, "the record is of pid \(reader.result.pid)")
     }
     return reader.result
+  }
+
+  /// The record of the round in `directory`; nil if memdump did not write the round.
+  static func find(in directory: borrowing Directory) throws(ImageError) -> RoundRecord? {
+    let names = try onFile(directory.path) { () throws(KernelError) in try directory.names() }
+    guard let pid = names.compactMap({ ImageFormat.recordPID($0) }).first else { return nil }
+    return try read(pid: pid, in: directory)
   }
 
   private mutating func step() throws(ImageError) {
@@ -44,13 +53,16 @@ struct RoundRecordReader: ~Copyable {
       try read(head.pointee)
     } else if let digests = message.block_digests {
       try enter(.digests, from: .digests, then: .digests)
-      let object = digests.pointee.shared_object
-      if result.digestOffsets[object] == nil {
-        result.digestOffsets[object] = records.recordOffset
+      let stream = ImageStream(digests.pointee, head: result.pid)
+      if result.digestOffsets[stream] == nil {
+        result.digestOffsets[stream] = records.recordOffset
       }
     } else if let round = message.round {
       try enter(.digests, from: .digests, then: .vmas)
       try read(round.pointee)
+    } else if let member = message.member {
+      try enter(.vmas, from: .vmas, then: .vmas)
+      try read(member.pointee)
     } else if let vma = message.vma {
       try enter(.vmas, from: .vmas, then: .vmas)
       try read(vma.pointee)
@@ -106,7 +118,12 @@ struct RoundRecordReader: ~Copyable {
     }
     result.index = Int(round.index)
     result.kind = kind
-    result.target = TargetIdentity(round.target.pointee)
+    result.members = [
+      RoundRecord.Member(
+        target: TargetIdentity(round.target.pointee), parent: 0, since: 1, isGone: false)
+    ]
+    pids = [round.target.pointee.pid]
+    result.includesDescendants = round.has_descendants != 0 && round.descendants != 0
     result.uptimeMicroseconds = round.uptime_us
     result.startedAt = round.started_at
     result.statistics.freezingMicroseconds = round.freezing_us
@@ -117,8 +134,22 @@ struct RoundRecordReader: ~Copyable {
     result.statistics.pagesScanned = round.pages_scanned
   }
 
+  private mutating func read(_ member: Memdump__Member) throws(ImageError) {
+    guard result.members.count < Self.countLimit else {
+      throw records.error(.limit, "more than \(Self.countLimit) processes")
+    }
+    let target = TargetIdentity(member.target.pointee)
+    guard result.includesDescendants, target.pid > 0, member.since > 0,
+      member.since <= result.index, pids.insert(target.pid).inserted
+    else { throw records.error(.value, "process \(target.pid) cannot be a member of the round") }
+    result.members.append(
+      RoundRecord.Member(
+        target: target, parent: member.parent, since: Int(member.since),
+        isGone: member.has_gone != 0 && member.gone != 0))
+  }
+
   private mutating func read(_ vma: Memdump__Vma) throws(ImageError) {
-    guard result.vmas.count < Self.countLimit else {
+    guard vmaCount < Self.countLimit else {
       throw records.error(.limit, "more than \(Self.countLimit) VMAs")
     }
     guard let kind = VMAKind(rawValue: vma.kind),
@@ -137,7 +168,8 @@ struct RoundRecordReader: ~Copyable {
         decoding: UnsafeBufferPointer(start: vma.path.data, count: vma.path.len), as: UTF8.self))
     record.pagesStored = vma.pages_stored
     record.pagesFromParent = vma.pages_from_parent
-    result.vmas.append(record)
+    result.members[result.members.count - 1].vmas.append(record)
+    vmaCount += 1
   }
 
   private mutating func read(_ file: Memdump__File) throws(ImageError) {
@@ -155,10 +187,21 @@ struct RoundRecordReader: ~Copyable {
     result.totals.pagesZero = summary.pages_zero
     result.totals.pagesFromParent = summary.pages_from_parent
     result.totals.payloadBytes = summary.payload_bytes
-    guard summary.vma_count == UInt64(result.vmas.count),
+    guard summary.vma_count == UInt64(vmaCount),
       summary.file_count == UInt64(result.files.count)
     else {
       throw records.error(.record, "VMAs or files are missing from the record")
+    }
+  }
+}
+
+extension ImageStream {
+  /// The stream that digests belong to, in the record of process `head`.
+  init(_ digests: Memdump__BlockDigests, head: Int32) {
+    if digests.shared_object != 0 {
+      self = .sharedObject(id: digests.shared_object)
+    } else {
+      self = .process(pid: digests.has_pid != 0 ? digests.pid : head)
     }
   }
 }

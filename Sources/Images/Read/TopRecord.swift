@@ -9,12 +9,8 @@ extension ImageChain {
     guard let top = rounds.first else {
       throw ImageError(.missingFile, file: session.path, "there are no rounds")
     }
-    for stream in try streams(of: top) {
-      if case .process(let pid) = stream {
-        return try RoundRecordReader.read(pid: pid, in: open(top))
-      }
-    }
-    throw ImageError(.missingFile, file: session.path, "round \(top) has no process's pagemap")
+    if let record = try RoundRecordReader.find(in: open(top)) { return record }
+    throw ImageError(.missingFile, file: session.path, "round \(top) was not written by memdump")
   }
 
   /// The processes whose memory the newest round has.

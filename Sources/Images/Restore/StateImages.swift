@@ -16,11 +16,11 @@ package struct StateImages: ~Copyable {
   private let chain: ImageChain
   private let partial: PartialDirectory
   private let top: String
-  private let vmas: [VMARecord]
+  private let members: [RoundRecord.Member]
   /// The processes whose memory the rounds have.
   package let pids: [Int32]
-  /// Who was dumped.
-  package let target: TargetIdentity
+  /// Who was dumped: the target, then its descendants that were dumped with it.
+  package var targets: [TargetIdentity] { members.filter { !$0.isGone }.map(\.target) }
 
   /// Creates `criu.partial` (mode 0700) in the session at `path`.
   ///
@@ -40,7 +40,7 @@ package struct StateImages: ~Copyable {
     }
     let pids = try chain.processes()
     let partial = try PartialDirectory(Self.directoryName, in: chain.session)
-    (target, vmas) = (record.target, record.vmas)
+    members = record.members
     (self.pids, self.top) = (pids, top)
     self.partial = partial
     self.chain = chain
@@ -112,6 +112,7 @@ package struct StateImages: ~Copyable {
     let name = ImageFormat.pagemapName(pid: pid)
     var theirs = try PagemapReader(name, in: partial.directory)
     var ours = try PagemapReader(name, in: chain.open(top))
+    let vmas = members.first { $0.target.pid == pid }?.vmas ?? []
     var isInOurs = try ours.advance()
     while try theirs.advance() {
       var address = theirs.entry.range.start

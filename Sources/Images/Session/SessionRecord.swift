@@ -19,6 +19,8 @@ public struct SessionRecord: Sendable, Equatable {
   /// Directory names of the committed rounds, oldest first. While the outcome is `running`, more
   /// rounds may have been committed since.
   public var rounds: [String]
+  /// Every address space that was dumped, the target's first.
+  public var members: [SessionMember] = []
 
   /// Describes a session.
   public init(
@@ -54,6 +56,8 @@ public struct SessionRecord: Sendable, Equatable {
     session.outcome = outcome.rawValue
     session.n_rounds = rounds.count
     session.rounds = scope.place(rounds.map { Optional(scope.string($0)) })
+    session.n_members = members.count
+    session.members = scope.place(members.map { Optional(scope.place($0.message(scope))) })
     var record = Memdump__Record()
     memdump__record__init(&record)
     record.session = scope.place(session)
@@ -98,6 +102,9 @@ public struct SessionRecord: Sendable, Equatable {
     self.outcome = outcome
     rounds = UnsafeBufferPointer(start: message.rounds, count: message.n_rounds).map {
       $0.map { String(cString: $0) } ?? ""
+    }
+    members = UnsafeBufferPointer(start: message.members, count: message.n_members).compactMap {
+      $0.map { SessionMember($0.pointee) }
     }
   }
 }

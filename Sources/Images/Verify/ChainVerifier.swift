@@ -137,6 +137,7 @@ public struct ChainVerifier {
           ImageError(
             .parentRecord, file: path, "the parent is not the round before, or of another process"))
       }
+      MemberContinuity.check(result, record, parent: older, path: path, &log)
     }
   }
 
@@ -157,7 +158,7 @@ public struct ChainVerifier {
   private mutating func noteUnreadable(_ chain: borrowing ImageChain) {
     guard let top = results.first, let record = top.record else { return }
     log.round = top.round.name
-    for vma in record.vmas where vma.treatment == .unreadable {
+    for vma in record.members.flatMap(\.vmas) where vma.treatment == .unreadable {
       log.notice(
         ImageError(
           .unreadableMemory, file: chain.session.join(top.round.name), address: vma.range.start,
@@ -196,6 +197,9 @@ public struct ChainVerifier {
           .session, file: chain.session.path,
           "there are \(found.count) rounds, but the session committed \(session.rounds.count), or "
             + "they have other names"))
+    }
+    for record in results.compactMap(\.record) {
+      MemberContinuity.check(record, session, path: chain.session.path, &log)
     }
     guard let top = results.first?.record else { return }
     if !top.target.isSameProcess(as: session.target) {

@@ -9,6 +9,8 @@ struct RoundVerifier {
     var inventory: Inventory?
     var usesBlocks = false
     var hasMM = false
+    /// Streams that take pages from the parent.
+    var needingParent: Set<ImageStream> = []
   }
 
   /// Directory name of the round.
@@ -46,9 +48,19 @@ struct RoundVerifier {
       result.round.pagesFromParent &+= checked.pagesFromParent
       result.round.payloadBytes &+= checked.payloadBytes
       result.usesBlocks = result.usesBlocks || checked.usesBlocks
+      if checked.pagesFromParent > 0 { result.needingParent.insert(stream) }
     }
     if let record = result.record {
       result.round.hasDigests = true
+      for member in record.members {
+        let stream = ImageStream.process(pid: member.target.pid)
+        if !streams.contains(stream) {
+          log.damage(
+            ImageError(
+              .missingFile, file: directory.join(stream.pagemapName),
+              "process \(member.target.pid) has no pagemap"))
+        }
+      }
       RecordComparison(record: record, directory: path).run(
         names: names, found: found, round: result.round, in: directory, log: &log)
     } else {
@@ -61,7 +73,7 @@ struct RoundVerifier {
   private func readRecord(
     _ names: [String], in directory: borrowing Directory, log: inout FindingLog
   ) -> RoundRecord? {
-    let pids = names.compactMap { Self.recordPID($0) }
+    let pids = names.compactMap { ImageFormat.recordPID($0) }
     guard let pid = pids.first else {
       let error = ImageError(
         .record, file: directory.path, "no memdump record: content digests not checked")
@@ -78,12 +90,6 @@ struct RoundVerifier {
       log.damage(error)
       return nil
     }
-  }
-
-  private static func recordPID(_ name: String) -> Int32? {
-    guard name.hasPrefix("memdump-"), name.hasSuffix(".img") else { return nil }
-    guard let pid = Int32(name.dropFirst(8).dropLast(4)) else { return nil }
-    return ImageFormat.recordName(pid: pid) == name ? pid : nil
   }
 
   private func readInventory(
@@ -117,8 +123,8 @@ struct RoundVerifier {
         if isTop { areas = all }
       }
       var digests: DigestCursor?
-      if let record = result.record, Self.isDescribed(stream, by: record) {
-        digests = try DigestCursor(record, sharedObject: stream.recordID, in: directory)
+      if let record = result.record, record.describes(stream) {
+        digests = try DigestCursor(record, stream, in: directory)
       }
       return try StreamVerifier(
         stream, in: directory, digests: digests,
@@ -128,14 +134,6 @@ struct RoundVerifier {
     } catch {
       log.damage(error)
       return nil
-    }
-  }
-
-  /// A process that is not the record's has no digests; its file is superfluous.
-  private static func isDescribed(_ stream: ImageStream, by record: RoundRecord) -> Bool {
-    switch stream {
-    case .process(let pid): pid == record.pid
-    case .sharedObject: true
     }
   }
 

@@ -2,7 +2,7 @@ internal import CLZ4
 internal import Glibc
 package import Kernel
 
-/// A batch of consecutive segments and the bytes of its present pages, on its way from the reader
+/// A batch of consecutive segments and the bytes of its present pages, on its way from the engine
 /// to the writer. Buffers are allocated once; `reset()` makes it empty again.
 ///
 /// ```
@@ -48,6 +48,8 @@ package final class Chunk: @unchecked Sendable {
   private(set) var blockCount = 0
 
   private var pageCount = 0
+  /// The runs as they were planned, while `load` makes `segments` anew.
+  private var planned: [Segment] = []
   /// By number of pages.
   private var zeroDigests: [UInt64?]
   private var refused = false
@@ -70,6 +72,7 @@ package final class Chunk: @unchecked Sendable {
     blockTable = .allocate(capacity: pageCapacity)
     zeroDigests = Array(repeating: nil, count: blockPages + 1)
     segments.reserveCapacity(Self.segmentCapacity)
+    planned.reserveCapacity(Self.segmentCapacity)
   }
 
   deinit {
@@ -144,13 +147,8 @@ package final class Chunk: @unchecked Sendable {
     start: UInt64, pageLimit: Int, flags: PagemapFlags,
     read: (UnsafeMutableRawBufferPointer) throws(KernelError) -> Int
   ) throws(KernelError) -> Int {
-    if pageLimit <= 0 { return 0 }
-    var pages = min(pageLimit, freePages)
-    if pages < pageLimit { pages -= pages % blockPages }
-    if pages == 0 || segments.count == Self.segmentCapacity {
-      refused = true
-      return 0
-    }
+    let pages = room(for: pageLimit)
+    if pages == 0 { return 0 }
     let offset = pageCount * ImageFormat.page
     let room = raw[offset..<(offset + pages * ImageFormat.page)]
     let filled = try read(UnsafeMutableRawBufferPointer(rebasing: room))
@@ -159,6 +157,73 @@ package final class Chunk: @unchecked Sendable {
     segments.append(Segment(start: start, pageCount: UInt64(filled), flags: flags))
     pageCount += filled
     return filled
+  }
+
+  /// Adds up to `pageLimit` present pages from `start` on, to be read by `load`.
+  ///
+  /// - Returns: pages taken; 0 if there is no room.
+  package func appendPlanned(start: UInt64, pageLimit: Int, flags: PagemapFlags) -> Int {
+    let pages = room(for: pageLimit)
+    if pages == 0 { return 0 }
+    segments.append(Segment(start: start, pageCount: UInt64(pages), flags: flags))
+    pageCount += pages
+    return pages
+  }
+
+  /// Reads all present pages, which must be planned ones, and leaves out those that cannot be read.
+  ///
+  /// - Parameters:
+  ///   - missing: told of the pages that are left out, ascending.
+  ///   - read: fills whole pages from the buffer's start, as `ProcessMemory.readPages`.
+  /// - Throws: what `read` throws; the chunk is good for `reset` alone then.
+  package func load(
+    missing: (PageRange) -> Void,
+    read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError) -> ProcessMemory.ReadResult
+  ) throws(KernelError) {
+    swap(&planned, &segments)
+    segments.removeAll(keepingCapacity: true)
+    pageCount = 0
+    for segment in planned {
+      guard segment.flags.contains(.present) else {
+        segments.append(segment)
+        continue
+      }
+      var position = segment.start
+      var left = Int(segment.pageCount)
+      while left > 0 {
+        let offset = pageCount * ImageFormat.page
+        let room = raw[offset..<(offset + left * ImageFormat.page)]
+        var taken = 0
+        var skipped = left
+        if case .pages(let count) = try read(
+          position, UnsafeMutableRawBufferPointer(rebasing: room))
+        {
+          taken = count
+          skipped = count < left ? 1 : 0
+        }
+        if taken > 0 {
+          segments.append(
+            Segment(start: position, pageCount: UInt64(taken), flags: segment.flags))
+        }
+        pageCount += taken
+        position += UInt64(taken) * pageBytes
+        if skipped > 0 { missing(PageRange(start: position, pageCount: UInt64(skipped))) }
+        position += UInt64(skipped) * pageBytes
+        left -= taken + skipped
+      }
+    }
+  }
+
+  /// How many of so many pages fit: all, or whole blocks.
+  private func room(for pageLimit: Int) -> Int {
+    if pageLimit <= 0 { return 0 }
+    var pages = min(pageLimit, freePages)
+    if pages < pageLimit { pages -= pages % blockPages }
+    if pages == 0 || segments.count == Self.segmentCapacity {
+      refused = true
+      return 0
+    }
+    return pages
   }
 
   /// Cuts the present pages into blocks, digests them, and finds the stored form of each.

@@ -1,13 +1,16 @@
 internal import CCRIUImages
 internal import Kernel
 
-/// Writes one pagemap and its pages file: the process's, or a shared memory object's.
+/// Writes one pagemap and its pages file: a process's, or a shared memory object's.
 ///
 /// Adjacent segments with the same flags become one entry as long as what is there ends at a block
 /// boundary, because blocks never span entries.
 struct PagemapStream: ~Copyable {
-  /// 0 for the process.
-  let sharedObject: UInt64
+  /// What a segment's flags may be.
+  private static let permitted: [PagemapFlags] = [.parent, .present, .presentLazily]
+
+  /// Whose pages they are.
+  let stream: ImageStream
   private let compression: PageCompression
   private var pagemap: RecordWriter
   private var payload: PayloadWriter
@@ -31,15 +34,15 @@ struct PagemapStream: ~Copyable {
     }
   }
 
-  /// Creates `pagemapName` and `pages-<pagesID>.img`.
+  /// Creates the stream's pagemap and `pages-<pagesID>.img`.
   ///
   /// - Parameter sync: whether `finish` will be asked to make them survive a power cut.
   init(
-    in directory: borrowing Directory, pagemapName: String, pagesID: UInt32, sharedObject: UInt64,
+    _ stream: ImageStream, in directory: borrowing Directory, pagesID: UInt32,
     compression: PageCompression, sync: Bool
   ) throws(ImageError) {
     var pagemap = try RecordWriter(
-      pagemapName, in: directory, magics: [ImageFormat.common, ImageFormat.pagemap])
+      stream.pagemapName, in: directory, magics: [ImageFormat.common, ImageFormat.pagemap])
     let payload = try PayloadWriter(
       ImageFormat.pagesName(pagesID), in: directory, sync: sync)
     var head = Criu__PagemapHead()
@@ -48,7 +51,7 @@ struct PagemapStream: ~Copyable {
     try pagemap.append(head)
     self.pagemap = pagemap
     self.payload = payload
-    self.sharedObject = sharedObject
+    self.stream = stream
     self.compression = compression
     open = OpenEntry()
   }
@@ -96,7 +99,7 @@ struct PagemapStream: ~Copyable {
         .misuse, file: pagemap.path, address: segment.start,
         "runs must ascend, and the last one ended at \(hexAddress(end))")
     }
-    guard [.parent, .present, [.present, .lazy]].contains(segment.flags) else {
+    guard Self.permitted.contains(segment.flags) else {
       throw ImageError(
         .misuse, file: pagemap.path, address: segment.start,
         "flags \(segment.flags.rawValue) are neither of the parent nor present and perhaps lazy")

@@ -3,6 +3,8 @@ internal import Kernel
 /// Writes one `pages-N.img` in large sequential writes.
 struct PayloadWriter: ~Copyable {
   private static let capacity = 1 << 20
+  /// From here on a write of its own costs less than copying the bytes to the buffer.
+  private static let directBytes = 64 << 10
   /// How much may wait in the page cache before the disk is set to work on it.
   private static let writebackBytes: UInt64 = 8 << 20
 
@@ -38,7 +40,7 @@ struct PayloadWriter: ~Copyable {
   /// Appends bytes.
   mutating func append(_ bytes: UnsafeRawBufferPointer) throws(ImageError) {
     if bytes.count > buffer.count - filled { try flush() }
-    if bytes.count >= buffer.count / 2 {
+    if bytes.count >= Self.directBytes {
       try flush()
       return try write(bytes)
     }

@@ -63,12 +63,13 @@ struct RoundImages {
   }
 
   /// Writes `mm-PID.img`. No file is named in it: files are CRIU's part of a dump.
-  func writeMM(in directory: borrowing Directory, pid: Int32, sync: Bool) throws(ImageError)
-    -> FileDigest
+  func writeMM(of member: RoundMember, in directory: borrowing Directory, sync: Bool)
+    throws(ImageError) -> FileDigest
   {
     var writer = try RecordWriter(
-      ImageFormat.mmName(pid: pid), in: directory, magics: [ImageFormat.common, ImageFormat.mm])
-    let space = description.addressSpace
+      ImageFormat.mmName(pid: member.target.pid), in: directory,
+      magics: [ImageFormat.common, ImageFormat.mm])
+    let space = member.addressSpace
     let scope = PackScope()
     var entry = Criu__MmEntry()
     criu__mm_entry__init(&entry)

@@ -7,7 +7,8 @@ struct RoundRecordWriter: ~Copyable {
 
   private var records: RecordWriter
   private var digests: [UInt64] = []
-  private var sharedObject: UInt64 = 0
+  private let pid: Int32
+  private var stream: ImageStream
   private var vmaCount: UInt64 = 0
   private var fileCount: UInt64 = 0
 
@@ -39,16 +40,18 @@ struct RoundRecordWriter: ~Copyable {
     record.head = scope.place(head)
     try withExtendedLifetime(scope) { () throws(ImageError) in try records.append(record) }
     self.records = records
+    self.pid = pid
+    stream = .process(pid: pid)
     digests.reserveCapacity(Self.batchLength)
   }
 
   /// Adds the digests of a chunk's blocks.
-  mutating func append(_ blocks: UnsafeBufferPointer<Chunk.Block>, sharedObject: UInt64)
+  mutating func append(_ blocks: UnsafeBufferPointer<Chunk.Block>, of stream: ImageStream)
     throws(ImageError)
   {
-    if sharedObject != self.sharedObject {
+    if stream != self.stream {
       try flushDigests()
-      self.sharedObject = sharedObject
+      self.stream = stream
     }
     for block in blocks {
       digests.append(block.digest)
@@ -65,7 +68,14 @@ struct RoundRecordWriter: ~Copyable {
     memdump__round__init(&round)
     round.index = UInt32(clamping: description.index)
     round.kind = description.kind.rawValue
-    round.target = scope.place(description.target.message(scope))
+    guard let target = description.members.first else {
+      throw ImageError(.misuse, file: records.path, "a round without a process")
+    }
+    round.target = scope.place(target.target.message(scope))
+    if description.includesDescendants {
+      round.has_descendants = 1
+      round.descendants = 1
+    }
     round.uptime_us = description.uptimeMicroseconds
     round.started_at = description.startedAt
     round.freezing_us = statistics.freezingMicroseconds
@@ -77,7 +87,25 @@ struct RoundRecordWriter: ~Copyable {
     var record = Self.record()
     record.round = scope.place(round)
     try withExtendedLifetime(scope) { () throws(ImageError) in try records.append(record) }
-    for vma in description.addressSpace.vmas { try append(vma) }
+    for vma in target.addressSpace.vmas { try append(vma) }
+    for member in description.members.dropFirst() { try append(member) }
+  }
+
+  private mutating func append(_ member: RoundMember) throws(ImageError) {
+    let scope = PackScope()
+    var message = Memdump__Member()
+    memdump__member__init(&message)
+    message.target = scope.place(member.target.message(scope))
+    message.parent = member.parent
+    message.since = UInt32(clamping: member.since)
+    if member.isGone {
+      message.has_gone = 1
+      message.gone = 1
+    }
+    var record = Self.record()
+    record.member = scope.place(message)
+    try withExtendedLifetime(scope) { () throws(ImageError) in try records.append(record) }
+    for vma in member.addressSpace.vmas { try append(vma) }
   }
 
   /// Adds the length and digest of a finished file.
@@ -140,7 +168,15 @@ struct RoundRecordWriter: ~Copyable {
     let scope = PackScope()
     var message = Memdump__BlockDigests()
     memdump__block_digests__init(&message)
-    message.shared_object = sharedObject
+    switch stream {
+    case .sharedObject(let id): message.shared_object = id
+    case .process(let member):
+      message.shared_object = 0
+      if member != pid {
+        message.has_pid = 1
+        message.pid = member
+      }
+    }
     message.n_xxh3 = digests.count
     message.xxh3 = scope.place(digests)
     var record = Self.record()

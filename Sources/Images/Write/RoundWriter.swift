@@ -5,7 +5,6 @@ package import Kernel
 /// The files grow in `NAME.partial`, which becomes `NAME` only when everything is written; dropped
 /// without `commit`, the writer removes it. After an error the writer can only be dropped.
 package struct RoundWriter: ~Copyable {
-  private let pid: Int32
   private let compression: PageCompression
   private let sync: Bool
   private let parentVersion: UInt32
@@ -16,9 +15,13 @@ package struct RoundWriter: ~Copyable {
   /// What the streams before the current one counted.
   private var earlier = RoundTotals()
   private var files: [FileDigest] = []
+  /// Every stream that was begun.
+  private var streams: Set<ImageStream>
 
   /// Creates `name.partial` (mode 0700) in `session`, and in it `parent` -> `../parentName` if the
   /// round has a parent, which must be a committed round of the same session and pid.
+  ///
+  /// What is appended first belongs to process `pid`, the round's target.
   ///
   /// - Parameter sync: whether the round is to survive a power cut once `commit` returned.
   /// - Throws: the first file that cannot be created or, of the parent, read; nothing is left then.
@@ -38,12 +41,11 @@ package struct RoundWriter: ~Copyable {
       in: partial.directory, pid: pid, compression: compression,
       parent: parent.map { ($0.name, $0.record) })
     let stream = try PagemapStream(
-      in: partial.directory, pagemapName: ImageFormat.pagemapName(pid: pid), pagesID: 1,
-      sharedObject: 0, compression: compression, sync: sync)
+      .process(pid: pid), in: partial.directory, pagesID: 1, compression: compression, sync: sync)
     self.partial = partial
     self.record = record
     self.stream = stream
-    self.pid = pid
+    streams = [.process(pid: pid)]
     self.compression = compression
     self.sync = sync
     parentVersion = parent?.imageVersion ?? ImageFormat.plainVersion
@@ -53,18 +55,26 @@ package struct RoundWriter: ~Copyable {
   package var totals: RoundTotals { earlier + stream.totals }
 
   /// Switches to a shared memory object's own pagemap, whose addresses are byte offsets in the
-  /// object. The process's pages come first, and every object once.
+  /// object.
   ///
   /// - Parameter id: the object's number in `pagemap-shmem-ID.img`; not 0.
   package mutating func beginSharedObject(id: UInt64) throws(ImageError) {
     guard id != 0 else {
       throw ImageError(.misuse, file: partial.directory.path, "a shared object's id must not be 0")
     }
+    try begin(.sharedObject(id: id))
+  }
+
+  /// Switches to another pagemap. Every stream comes once.
+  package mutating func begin(_ next: ImageStream) throws(ImageError) {
+    guard streams.insert(next).inserted else {
+      throw ImageError(
+        .misuse, file: partial.directory.join(next.pagemapName), "this stream was written already")
+    }
     try finishStream()
     streamCount += 1
     stream = try PagemapStream(
-      in: partial.directory, pagemapName: ImageFormat.pagemapName(sharedObject: id),
-      pagesID: streamCount, sharedObject: id, compression: compression, sync: sync)
+      next, in: partial.directory, pagesID: streamCount, compression: compression, sync: sync)
   }
 
   /// Appends an encoded chunk. Addresses ascend within a stream, across chunks too.
@@ -74,7 +84,7 @@ package struct RoundWriter: ~Copyable {
         .misuse, file: partial.directory.path, "the chunk is for another kind of compression")
     }
     try stream.append(chunk)
-    try record.append(chunk.blocks, sharedObject: stream.sharedObject)
+    try record.append(chunk.blocks, of: stream.stream)
   }
 
   /// Writes the remaining images and our own record, syncs if that was asked for, and gives the
@@ -91,7 +101,9 @@ package struct RoundWriter: ~Copyable {
     let images = RoundImages(
       description: description, totals: totals, compression: compression,
       parentVersion: parentVersion)
-    files.append(try images.writeMM(in: partial.directory, pid: pid, sync: sync))
+    for member in description.members {
+      files.append(try images.writeMM(of: member, in: partial.directory, sync: sync))
+    }
     files.append(try images.writeInventory(in: partial.directory, sync: sync))
     files.append(try images.writeStatistics(in: partial.directory, sync: sync))
     try record.append(description)

@@ -1,25 +1,28 @@
 internal import Kernel
 
-/// Lets a stopped process go on if memdump dies: a shell that waits for our word, or for our end.
+/// Lets stopped processes go on if memdump dies: a shell that waits for our word, or for our end.
 ///
-/// CRIU gives its work up when we are gone, because nobody takes its images, and leaves the process
-/// as it found it: stopped. The guard waits until CRIU has let go of it.
+/// CRIU gives its work up when we are gone, because nobody takes its images, and leaves processes as
+/// it found them: stopped. The guard waits until CRIU has let go of them.
 struct ProcessGuard: ~Copyable {
   private static let script = """
     read -r word && [ "$word" = done ] && exit 0
-    while [ -e "/proc/$1/status" ] && ! grep -q '^TracerPid:[[:space:]]*0$' "/proc/$1/status"
-    do sleep 0.02; done
-    kill -CONT "$1"
+    for pid; do
+      while [ -e "/proc/$pid/status" ] && ! grep -q '^TracerPid:[[:space:]]*0$' "/proc/$pid/status"
+      do sleep 0.02; done
+    done
+    kill -CONT "$@"
     """
 
   private let shell: ChildProcess
   private let words: OwnedPipe
 
-  /// Guards process `pid`.
-  init(_ pid: Int32) throws(KernelError) {
+  /// Guards these processes.
+  init(_ pids: [Int32]) throws(KernelError) {
     let words = try OwnedPipe()
     let shell = try ChildProcess(
-      "/bin/sh", ["-c", Self.script, "memdump-guard", "\(pid)"], input: words.output.number,
+      "/bin/sh", ["-c", Self.script, "memdump-guard"] + pids.map(String.init),
+      input: words.output.number,
       output: .discarded, hasOwnGroup: true)
     self.shell = shell
     self.words = words

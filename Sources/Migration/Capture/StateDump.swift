@@ -53,11 +53,24 @@ public struct StateDumpSummary: Sendable, Equatable {
 }
 
 /// Has CRIU dump everything that is not memory of a process that memdump stopped.
-public struct StateDump: ~Copyable {
+public struct StateDump {
   private static let logName = "criu-dump.log"
 
   private let options: StateDumpOptions
-  private let process: TargetProcess
+  private let processes: [StoppedProcess]
+
+  /// A process in an array.
+  private final class StoppedProcess {
+    let process: TargetProcess
+
+    init(_ target: TargetIdentity) throws {
+      let process = try LiveComparison.find(target.pid, dumpedAs: target)
+      guard try process.stat().state == "T" else {
+        throw MigrationError.notStopped(pid: process.pid)
+      }
+      self.process = process
+    }
+  }
 
   /// Dumps into `DIR/criu`. From memdump's last round to the end the process runs no instruction.
   ///
@@ -66,33 +79,24 @@ public struct StateDump: ~Copyable {
   public static func run(_ options: StateDumpOptions) throws(MigrationError) -> StateDumpSummary {
     do {
       let state = try StateImages(options.directory)
-      let process = try LiveComparison.find(state.target.pid, dumpedAs: state.target)
-      guard try process.stat().state == "T" else {
-        throw MigrationError.notStopped(pid: process.pid)
-      }
-      let dump = StateDump(options: options, process: process)
-      return try dump.run(state)
+      let processes = try state.targets.map { try StoppedProcess($0) }
+      return try StateDump(options: options, processes: processes).run(state)
     } catch { throw MigrationError(error) }
   }
 
-  private init(options: StateDumpOptions, process: consuming TargetProcess) {
-    self.options = options
-    self.process = process
-  }
-
-  private consuming func run(_ state: consuming StateImages) throws -> StateDumpSummary {
-    let watch = try ProcessGuard(process.pid)
+  private func run(_ state: consuming StateImages) throws -> StateDumpSummary {
+    let watch = try ProcessGuard(processes.map { $0.process.pid })
     let result: Result<StateDumpSummary, MigrationError>
     do { result = .success(try dump(state)) } catch { result = .failure(MigrationError(error)) }
     var goesOn = options.fate == .running
     if case .failure = result { goesOn = true }
-    // CRIU has put back the stop that it found.
-    if goesOn { try? process.send(signal: SIGCONT) }
+    // CRIU has put back the stops that it found.
+    if goesOn { for stopped in processes { try? stopped.process.send(signal: SIGCONT) } }
     try watch.dismiss()
     return try result.get()
   }
 
-  private borrowing func dump(_ state: consuming StateImages) throws -> StateDumpSummary {
+  private func dump(_ state: consuming StateImages) throws -> StateDumpSummary {
     var capture = try ImageCapture(in: state.directory)
     let gate = try DecisionGate(in: state.directory)
     let began = MonotonicClock.now
@@ -143,7 +147,8 @@ public struct StateDump: ~Copyable {
 
   private var arguments: [String] {
     var words = [
-      "dump", "--tree", "\(process.pid)", "--images-dir", ".", "--work-dir", ".", "--stream",
+      "dump", "--tree", "\(processes[0].process.pid)", "--images-dir", ".", "--work-dir", ".",
+      "--stream",
       "--log-file", "../\(Self.logName)",
     ]
     words +=
@@ -153,7 +158,7 @@ public struct StateDump: ~Copyable {
   }
 
   /// Makes the images refer to the rounds, and gives their directory its name.
-  private borrowing func complete(_ images: consuming StateImages, sync: Bool) throws {
+  private func complete(_ images: consuming StateImages, sync: Bool) throws {
     try images.referToRounds()
     for name in [ImageCapture.socketName, DecisionGate.scriptName] {
       try images.directory.removeFile(name)
@@ -162,7 +167,7 @@ public struct StateDump: ~Copyable {
   }
 
   /// Asks the command what is to become of the process. Nil: it is to end.
-  private borrowing func decide() -> MigrationError? {
+  private func decide() -> MigrationError? {
     guard case .decided(let command) = options.fate else { return nil }
     do {
       let shell = try ChildProcess("/bin/sh", ["-c", command], hasOwnGroup: false)

@@ -8,7 +8,8 @@ public enum LiveComparison {
   private static let freezeTimeoutNanoseconds: UInt64 = 5_000_000_000
 
   /// Freezes process `pid` for the time of the comparison, and compares every byte of its memory
-  /// with what the chain in `directory` composes to.
+  /// with what the chain in `directory` composes to. If its descendants were dumped with it, they are
+  /// frozen and compared, too.
   ///
   /// - Throws: `PredumpError.images` if the chain cannot be read, `.unsuitableTarget` if the process
   ///   is not the one that was dumped, and what freezing throws.
@@ -18,17 +19,47 @@ public enum LiveComparison {
       let record = try chain.topRecord()
       let process = try find(pid, dumpedAs: record.target)
       let frozen = try FrozenProcess(
-        freezing: process, timeoutNanoseconds: freezeTimeoutNanoseconds)
-      var comparer = try MemoryComparer(process)
-      try comparer.compareLayout(
-        record.vmas.filter { $0.kind != .vsyscall }, without: nil)
-      try comparer.comparePages(chain, pid: record.pid, vmas: record.vmas)
-      for object in SharedObjects.list(record.vmas) {
-        try comparer.compareObject(chain, object, vmas: record.vmas)
-      }
+        freezing: process, withDescendants: record.includesDescendants,
+        timeoutNanoseconds: freezeTimeoutNanoseconds)
+      let result = try compare(record, chain, with: frozen, pid: pid)
       _ = try frozen.thaw(leaving: .running)
-      return comparer.result
+      return result
     } catch { throw PredumpError(comparing: pid, error) }
+  }
+
+  private static func compare(
+    _ record: RoundRecord, _ chain: borrowing ImageChain, with frozen: borrowing FrozenProcess,
+    pid: Int32
+  ) throws -> MemoryComparison {
+    var result = MemoryComparison()
+    var unmet = Dictionary(uniqueKeysWithValues: frozen.descendants.map { ($0.pid, $0) })
+    // Every object once, through the first process that maps it.
+    let objects = SharedObjects.list(members: record.members.map(\.vmas))
+    for (index, member) in record.members.enumerated() {
+      // The target may have been restored under another id.
+      let memberPID = index == 0 ? pid : member.target.pid
+      if index > 0, unmet.removeValue(forKey: memberPID)?.startTicks != member.target.startTicks {
+        result.note(
+          .process, at: 0, pages: 0,
+          "process \(memberPID) (\(member.target.command)) is in the images alone")
+        continue
+      }
+      var comparer = try MemoryComparer(TargetProcess(pid: memberPID))
+      try comparer.compareLayout(member.vmas.filter { $0.kind != .vsyscall }, without: nil)
+      try comparer.comparePages(chain, pid: member.target.pid, vmas: member.vmas)
+      for object in objects where object.member == index {
+        try comparer.compareObject(chain, object, vmas: member.vmas)
+      }
+      result.merge(
+        comparer.result,
+        prefix: index == 0 ? "" : "process \(memberPID) (\(member.target.command)): ")
+      result.processesCompared += 1
+    }
+    for left in unmet.values.sorted(by: { $0.pid < $1.pid }) {
+      result.note(
+        .process, at: 0, pages: 0, "process \(left.pid), child of \(left.parent), is in no image")
+    }
+    return result
   }
 
   /// The process `pid`, if it is still the one that was dumped.

@@ -12,6 +12,8 @@ public struct MemoryComparison: Sendable, Equatable {
     case onlyInMemory = "only-in-memory"
     /// A VMA lies elsewhere, has another protection, or is missing on one side.
     case layout
+    /// A process is missing on one side.
+    case process
   }
 
   /// Where something differs for the first time.
@@ -30,6 +32,10 @@ public struct MemoryComparison: Sendable, Equatable {
   public internal(set) var pagesDifferent: UInt64 = 0
   /// VMAs that were compared.
   public internal(set) var vmasCompared: UInt64 = 0
+  /// Processes that were compared.
+  public internal(set) var processesCompared: UInt64 = 0
+  /// Processes that one side lacks.
+  public internal(set) var processesDifferent: UInt64 = 0
   /// VMAs that differ.
   public internal(set) var vmasDifferent: UInt64 = 0
   /// The first difference of each kind, in the order of `Difference.allCases`.
@@ -38,13 +44,19 @@ public struct MemoryComparison: Sendable, Equatable {
   public internal(set) var unreadableRanges: [PageRange] = []
 
   /// Whether nothing differs.
-  public var isEqual: Bool { pagesDifferent == 0 && vmasDifferent == 0 }
+  public var isEqual: Bool {
+    pagesDifferent == 0 && vmasDifferent == 0 && processesDifferent == 0
+  }
 }
 
 extension MemoryComparison {
   /// Counts a difference, and keeps the first of its kind.
   mutating func note(_ kind: Difference, at address: UInt64, pages: UInt64, _ message: String) {
-    if kind == .layout { vmasDifferent += 1 } else { pagesDifferent += pages }
+    switch kind {
+    case .layout: vmasDifferent += 1
+    case .process: processesDifferent += 1
+    case .content, .onlyInImage, .onlyInMemory: pagesDifferent += pages
+    }
     if first.contains(where: { $0.kind == kind }) { return }
     first.append(First(kind: kind, address: address, message: message))
     first.sort { left, right in
@@ -54,12 +66,18 @@ extension MemoryComparison {
   }
 
   /// Takes the findings of another comparison in.
-  mutating func merge(_ other: MemoryComparison) {
+  ///
+  /// - Parameter prefix: what its messages are to begin with.
+  mutating func merge(_ other: MemoryComparison, prefix: String = "") {
     pagesCompared += other.pagesCompared
     pagesDifferent += other.pagesDifferent
     vmasCompared += other.vmasCompared
+    processesCompared += other.processesCompared
+    processesDifferent += other.processesDifferent
     vmasDifferent += other.vmasDifferent
     for finding in other.first where !first.contains(where: { $0.kind == finding.kind }) {
+      var finding = finding
+      finding.message = prefix + finding.message
       first.append(finding)
     }
     for range in other.unreadableRanges where !unreadableRanges.contains(range) {

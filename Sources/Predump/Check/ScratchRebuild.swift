@@ -5,7 +5,7 @@ internal import Tracee
 
 /// Builds the dumped address space anew in a scratch process.
 public enum ScratchRebuild {
-  /// Makes a process whose VMAs have the addresses and protections of the dumped one, fills it from
+  /// Makes a process, for each that was dumped one after the other, whose VMAs have the addresses and protections of the dumped one, fills it from
   /// the chain in `directory`, reads it back, and compares. The scratch process never runs an
   /// instruction of the dumped program, and is gone afterwards. It takes as much memory as the dump
   /// holds.
@@ -27,8 +27,19 @@ public enum ScratchRebuild {
 
   private static func rebuild(_ directory: String) throws -> MemoryComparison {
     let chain = try ImageChain(directory)
-    let record = try chain.topRecord()
-    let vmas = record.vmas.filter { isRebuilt($0) }
+    var result = MemoryComparison()
+    for (index, member) in try chain.topRecord().members.enumerated() {
+      let prefix = index == 0 ? "" : "process \(member.target.pid) (\(member.target.command)): "
+      result.merge(try rebuild(member, chain), prefix: prefix)
+      result.processesCompared += 1
+    }
+    return result
+  }
+
+  private static func rebuild(_ member: RoundRecord.Member, _ chain: borrowing ImageChain) throws
+    -> MemoryComparison
+  {
+    let vmas = member.vmas.filter { isRebuilt($0) }
     // Descriptors first: the scratch process inherits them.
     let files = try BackingFiles(vmas, chain)
     let scratch = try ScratchProcess(avoiding: vmas.map(\.range))
@@ -37,13 +48,13 @@ public enum ScratchRebuild {
       try scratch.map(
         vma.range, isShared: vma.sharedObjectID != 0, descriptor: backing, offset: vma.fileOffset)
     }
-    var image = try ComposedImage(chain, stream: .process(pid: record.pid))
+    var image = try ComposedImage(chain, stream: .process(pid: member.target.pid))
     try image.forEachRun { range, bytes in try scratch.memory.write(bytes, at: range.start) }
     for vma in vmas { try scratch.protect(vma.range, vma.protection) }
 
     var comparer = try MemoryComparer(TargetProcess(pid: scratch.pid))
     try comparer.compareLayout(vmas, without: scratch.ownRange)
-    try comparer.comparePages(chain, pid: record.pid, vmas: vmas)
+    try comparer.comparePages(chain, pid: member.target.pid, vmas: vmas)
     for object in SharedObjects.list(vmas) { try comparer.compareObject(chain, object, vmas: vmas) }
     return comparer.result
   }

@@ -2,11 +2,11 @@ internal import Images
 internal import Kernel
 internal import Synchronization
 
-/// Reader → compressors → writer, with a fixed set of buffers going round between them.
+/// Plan → readers and compressors → writer, with a fixed set of buffers going round between them.
 ///
 ///     takeChunk()            encoders (one a core)         writer (one, in order)
-///     engine thread  ──────▶  Chunk.encode()  ──────────▶  RoundWriter.append()
-///          ▲                                                      │
+///     engine thread  ──────▶  RoundReader.load()  ──────▶  RoundWriter.append()
+///          ▲                  Chunk.encode()                      │
 ///          └────────────────────── free chunks ◀──────────────────┘
 ///
 /// The number of chunks is the memory limit. Chunks are cut by the engine thread alone, so the
@@ -15,7 +15,7 @@ internal import Synchronization
 /// Used by one engine thread; not Sendable.
 final class ChunkPipeline {
   private let free = BlockingQueue<Chunk>()
-  private let filled = BlockingQueue<Chunk>()
+  private let filled = BlockingQueue<Work>()
   private let encoded = BlockingQueue<Message>()
   private let results = BlockingQueue<Result<WriterBox, ImageError>>()
   private let encoderEnds = BlockingQueue<Void>()
@@ -23,16 +23,22 @@ final class ChunkPipeline {
   private let encoderCount: Int
   private var nextSequence = 0
 
+  /// A chunk for the encoders, and who reads its pages if they are not in it yet.
+  private struct Work: Sendable {
+    let chunk: Chunk
+    let reader: RoundReader?
+  }
+
   /// What the writer is told, each with its place in the order.
   private enum Message: Sendable {
     case begin(Int, WriterBox)
-    case sharedObject(Int, UInt64)
+    case stream(Int, ImageStream)
     case chunk(Chunk)
     case end(Int)
 
     var sequence: Int {
       switch self {
-      case .begin(let sequence, _), .sharedObject(let sequence, _), .end(let sequence): sequence
+      case .begin(let sequence, _), .stream(let sequence, _), .end(let sequence): sequence
       case .chunk(let chunk): chunk.sequence
       }
     }
@@ -57,9 +63,10 @@ final class ChunkPipeline {
     let (results, encoderEnds, hasFailed) = (results, encoderEnds, hasFailed)
     for _ in 0..<encoderCount {
       _ = try OSThread(name: "memdump-encode") {
-        while let chunk = filled.take() {
-          chunk.encode()
-          encoded.put(.chunk(chunk))
+        while let work = filled.take() {
+          work.reader?.load(work.chunk)
+          work.chunk.encode()
+          encoded.put(.chunk(work.chunk))
         }
         encoderEnds.put(())
       }
@@ -92,13 +99,20 @@ final class ChunkPipeline {
   }
 
   /// Sends a chunk on its way.
-  func submit(_ chunk: Chunk) {
+  ///
+  /// - Parameter reader: reads its pages first; nil if they are in it.
+  func submit(_ chunk: Chunk, _ reader: RoundReader?) {
     chunk.sequence = takeSequence()
-    filled.put(chunk)
+    filled.put(Work(chunk: chunk, reader: reader))
   }
 
   /// What follows belongs to a shared memory object.
-  func beginSharedObject(_ id: UInt64) { encoded.put(.sharedObject(takeSequence(), id)) }
+  func beginSharedObject(_ id: UInt64) {
+    encoded.put(.stream(takeSequence(), .sharedObject(id: id)))
+  }
+
+  /// What follows belongs to process `pid`. The round's target comes first, without being asked for.
+  func beginProcess(_ pid: Int32) { encoded.put(.stream(takeSequence(), .process(pid: pid))) }
 
   /// Waits until everything is written, and gives the writer back for its commit.
   ///
@@ -147,8 +161,8 @@ final class ChunkPipeline {
       case .begin(_, let box):
         self.box = box
         failure = nil
-      case .sharedObject(_, let id):
-        write { (writer) throws(ImageError) in try writer.beginSharedObject(id: id) }
+      case .stream(_, let stream):
+        write { (writer) throws(ImageError) in try writer.begin(stream) }
       case .chunk(let chunk):
         write { (writer) throws(ImageError) in try writer.append(chunk) }
         free.put(chunk)

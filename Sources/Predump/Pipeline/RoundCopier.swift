@@ -1,35 +1,63 @@
 internal import Images
 internal import Kernel
 
-/// Fills chunks with what a round holds, and counts.
+/// Fills chunks with what a round holds, or with what is to be read for it, and counts.
 struct RoundCopier {
   private let pipeline: ChunkPipeline
+  /// Reads planned pages; nil where nothing is planned.
+  private var reader: RoundReader?
   private let cancellation: Cancellation?
   private var throttle: Throttle
-  private let debt: ScanDebt?
+  private var debt: ScanDebt?
   private var chunk: Chunk?
-  /// What the round holds so far.
+  /// What the round holds so far, and what is planned, of the process that is being copied.
   private(set) var populated = PopulatedSet()
-  private(set) var counters = CopyCounters()
 
   /// - Parameters:
   ///   - cancellation: nil where stopping half-way would be worse than going on.
-  ///   - debt: of the scans whose pages are stored.
   ///   - bytesPerSecondLimit: what is read at most; 0 is without limit.
   init(
-    pipeline: ChunkPipeline, cancellation: Cancellation?, debt: ScanDebt?,
-    bytesPerSecondLimit: UInt64 = 0
+    pipeline: ChunkPipeline, cancellation: Cancellation?, bytesPerSecondLimit: UInt64 = 0
   ) {
     self.pipeline = pipeline
-    self.debt = debt
     self.cancellation = cancellation
     throttle = Throttle(bytesPerSecond: bytesPerSecondLimit)
+  }
+
+  /// What follows are pages of another process, or of a shared object.
+  ///
+  /// - Parameters:
+  ///   - reader: reads what is planned.
+  ///   - debt: of the scans whose pages are stored.
+  mutating func beginProcess(reader: RoundReader? = nil, debt: ScanDebt? = nil) {
+    flush()
+    self.reader = reader
+    self.debt = debt
+    populated = PopulatedSet()
   }
 
   /// Takes a run from the parent.
   mutating func takeFromParent(_ range: PageRange) throws(CopyFailure) {
     while !(try currentChunk().appendParent(range)) { flush() }
     populated.append(range)
+  }
+
+  /// Stores a run, which the pipeline reads. What it cannot read its reader tells.
+  mutating func plan(_ range: PageRange, flags: PagemapFlags) throws(CopyFailure) {
+    var position = range.start
+    while position < range.end {
+      let taken = try currentChunk().appendPlanned(
+        start: position, pageLimit: Int((range.end - position) / pageBytes), flags: flags)
+      if taken == 0 {
+        flush()
+        continue
+      }
+      let piece = PageRange(start: position, pageCount: UInt64(taken))
+      populated.append(piece)
+      throttle.spend(piece.byteCount, cancellation)
+      debt?.pay(piece)
+      position = piece.end
+    }
   }
 
   /// Stores a run, whose bytes `read` fetches piece by piece.
@@ -49,7 +77,6 @@ struct RoundCopier {
       let chunk = try currentChunk()
       let wanted = Int((range.end - position) / pageBytes)
       var isGone = false
-      let began = MonotonicClock.now
       let taken: Int
       do throws(KernelError) {
         taken = try chunk.appendPresent(start: position, pageLimit: wanted, flags: flags) {
@@ -67,16 +94,12 @@ struct RoundCopier {
         if chunk.isFull {
           flush()
         } else {
-          debt?.pay(PageRange(start: position, pageCount: 1))
           position += pageBytes
         }
         continue
       }
       let piece = PageRange(start: position, pageCount: UInt64(taken))
-      counters.add(pages: UInt64(taken), nanoseconds: MonotonicClock.now - began)
       populated.append(piece)
-      throttle.spend(piece.byteCount, cancellation)
-      debt?.pay(piece)
       position = piece.end
       stored += UInt64(taken)
     }
@@ -85,7 +108,7 @@ struct RoundCopier {
 
   /// Sends the last, partly filled chunk on its way.
   mutating func flush() {
-    if let chunk { pipeline.submit(chunk) }
+    if let chunk { pipeline.submit(chunk, reader) }
     chunk = nil
   }
 
@@ -93,6 +116,7 @@ struct RoundCopier {
     if let chunk, !chunk.isFull { return chunk }
     flush()
     if cancellation?.isCancelled ?? false { throw .interrupted }
+    if let failure = reader?.progress.failure { throw .kernel(failure) }
     do throws(PipelineFailed) {
       let fresh = try pipeline.takeChunk()
       chunk = fresh
@@ -105,6 +129,7 @@ struct RoundCopier {
 struct CopyCounters: Sendable, Equatable {
   var pages: UInt64 = 0
   var reads: UInt64 = 0
+  /// Processor time, of all threads that read.
   var nanoseconds: UInt64 = 0
 
   var bytes: UInt64 { pages * pageBytes }
@@ -113,6 +138,12 @@ struct CopyCounters: Sendable, Equatable {
     self.pages += pages
     self.nanoseconds += nanoseconds
     reads += 1
+  }
+
+  mutating func add(_ other: CopyCounters) {
+    pages += other.pages
+    nanoseconds += other.nanoseconds
+    reads += other.reads
   }
 }
 

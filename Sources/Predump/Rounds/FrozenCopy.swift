@@ -28,6 +28,8 @@ struct FrozenCopy: ~Copyable {
   private(set) var hasOverflow = false
   private let spool: AnonymousMemory
   private var used = 0
+  /// Items from here on may still grow.
+  private var section = 0
 
   /// - Parameter expectedBytes: made ready now, so that the copy meets no page faults.
   init(capacityBytes: UInt64, expectedBytes: UInt64) throws(KernelError) {
@@ -36,9 +38,21 @@ struct FrozenCopy: ~Copyable {
     items.reserveCapacity(64 * 1024)
   }
 
+  /// What follows belongs to another process, or to shared memory objects.
+  ///
+  /// - Returns: index of the next item.
+  mutating func beginSection() -> Int {
+    section = items.count
+    return section
+  }
+
+  /// Forgets the section that was begun last.
+  mutating func dropSection() { items.removeSubrange(section...) }
+
   /// Notes a run that the parent holds.
   mutating func takeFromParent(_ range: PageRange, vma: Int) {
-    if let last = items.last, last.flags == .parent, last.range.end == range.start, last.vma == vma
+    if items.count > section, let last = items.last, last.flags == .parent,
+      last.range.end == range.start, last.vma == vma
     {
       items[items.count - 1].range.end = range.end
     } else {
@@ -83,15 +97,16 @@ struct FrozenCopy: ~Copyable {
     }
   }
 
-  /// Looks again at all that is to come from the parent, and stores what the chain does not hold so.
+  /// Looks again at all of the last section that is to come from the parent, and stores what the
+  /// chain does not hold so.
   ///
   /// - Returns: pages that were found; nil without a verifier.
   mutating func verify(
     _ verifier: inout FinalVerifier?, _ vmas: [VMARecord], memory: borrowing ProcessMemory
   ) throws(RoundFailure) -> UInt64? {
     guard verifier != nil else { return nil }
-    let found = items
-    items.removeAll(keepingCapacity: true)
+    let found = Array(items[section...])
+    items.removeSubrange(section...)
     for item in found {
       guard item.flags == .parent else {
         items.append(item)
@@ -121,8 +136,9 @@ struct FrozenCopy: ~Copyable {
   }
 
   private mutating func append(_ piece: PageRange, vma: Int, flags: PagemapFlags) {
-    if let last = items.last, last.vma == vma, last.flags == flags, last.range.end == piece.start,
-      let offset = last.spoolOffset, offset + Int(last.range.byteCount) == used
+    if items.count > section, let last = items.last, last.vma == vma, last.flags == flags,
+      last.range.end == piece.start, let offset = last.spoolOffset,
+      offset + Int(last.range.byteCount) == used
     {
       items[items.count - 1].range.end = piece.end
     } else {

@@ -14,16 +14,15 @@ struct SharedObjectCopy: ~Copyable {
     init(_ file: consuming File) { self.file = file }
   }
 
-  /// Copies the data of every object that `vmas` map.
-  init(_ vmas: [VMARecord], _ view: borrowing TargetView, _ copy: inout FrozenCopy)
-    throws(RoundFailure)
-  {
-    firstItem = copy.items.count
-    let objects = SharedObjects.list(vmas)
+  /// Copies the data of every object that `members` map.
+  init(_ members: [FrozenMember], _ copy: inout FrozenCopy) throws(RoundFailure) {
+    firstItem = copy.beginSection()
+    let objects = SharedObjects.list(members: members.map(\.described.addressSpace.vmas))
     var files: [Int: OpenObject] = [:]
     for (position, object) in objects.enumerated() {
       let file: File
-      do throws(KernelError) { file = try view.process.open(object.linkName) } catch {
+      let view = members[object.member].member
+      do throws(KernelError) { file = try view.view.process.open(object.linkName) } catch {
         throw .kernel(error)
       }
       let open = OpenObject(file)
@@ -53,55 +52,78 @@ struct SharedObjectCopy: ~Copyable {
   }
 }
 
-/// Writes what a freeze copied, from memory, or from the frozen process where memory was short.
-struct FrozenReplay {
-  let pid: Int32
+/// A process as the freeze found it.
+struct FrozenMember {
+  let member: TreeMember
+  var described: RoundMember
+  /// Its part of the copied items.
+  var items: Range<Int>
+  /// Pages that verification found.
+  var pagesFound: UInt64
 
-  func write(
-    _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy, _ vmas: inout [VMARecord],
-    _ view: borrowing TargetView, _ pipeline: ChunkPipeline, _ writer: consuming RoundWriter
+  /// Pages that were stored of it, and of shared objects that it is the first to map.
+  var pagesStored: UInt64 { described.addressSpace.vmas.reduce(0) { $0 + $1.pagesStored } }
+}
+
+/// Writes what a freeze copied, from memory, or from the frozen processes where memory was short.
+enum FrozenReplay {
+  static func write(
+    _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy,
+    _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ writer: consuming RoundWriter
   ) throws(RoundFailure) -> RoundWriter {
     // Not to be interrupted: what was copied is the only complete image.
-    var copier = RoundCopier(pipeline: pipeline, cancellation: nil, debt: nil)
+    var copier = RoundCopier(pipeline: pipeline, cancellation: nil)
     return try pipeline.write(with: writer) { () throws(RoundFailure) in
       do throws(CopyFailure) {
-        for item in copy.items[..<objects.firstItem] {
-          if item.flags == .parent {
-            try copier.takeFromParent(item.range)
-            vmas[item.vma].pagesFromParent += item.range.pageCount
-          } else {
-            vmas[item.vma].pagesStored += try store(item, copy, &copier) {
-              (address, buffer) throws(KernelError) in
-              try view.memory.readPages(at: address, into: buffer)
-            }
-          }
+        for index in members.indices {
+          if index > 0 { pipeline.beginProcess(members[index].member.pid) }
+          copier.beginProcess()
+          try write(&members[index], copy, &copier)
+          copier.flush()
         }
-        copier.flush()
-        try writeObjects(copy, objects, &vmas, pipeline, &copier)
+        try writeObjects(copy, objects, &members, pipeline, &copier)
       } catch { throw .copy(error) }
     }
   }
 
-  private func writeObjects(
-    _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy, _ vmas: inout [VMARecord],
-    _ pipeline: ChunkPipeline, _ copier: inout RoundCopier
+  private static func write(
+    _ frozen: inout FrozenMember, _ copy: borrowing FrozenCopy, _ copier: inout RoundCopier
+  ) throws(CopyFailure) {
+    let member = frozen.member
+    for item in copy.items[frozen.items] {
+      if item.flags == .parent {
+        try copier.takeFromParent(item.range)
+        frozen.described.addressSpace.vmas[item.vma].pagesFromParent += item.range.pageCount
+      } else {
+        frozen.described.addressSpace.vmas[item.vma].pagesStored +=
+          try store(item, copy, &copier) { (address, buffer) throws(KernelError) in
+            try member.view.memory.readPages(at: address, into: buffer)
+          }
+      }
+    }
+  }
+
+  private static func writeObjects(
+    _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy,
+    _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ copier: inout RoundCopier
   ) throws(CopyFailure) {
     var items = copy.items[objects.firstItem...]
     for position in 0..<objects.count {
       let object = objects.object(position)
       pipeline.beginSharedObject(object.id)
+      copier.beginProcess()
       while let item = items.first, item.vma == position {
         items.removeFirst()
-        vmas[object.vma].pagesStored += try store(item, copy, &copier) {
-          (offset, buffer) throws(KernelError) in
-          try objects.read(position, at: offset, into: buffer)
-        }
+        members[object.member].described.addressSpace.vmas[object.vma].pagesStored +=
+          try store(item, copy, &copier) { (offset, buffer) throws(KernelError) in
+            try objects.read(position, at: offset, into: buffer)
+          }
       }
       copier.flush()
     }
   }
 
-  private func store(
+  private static func store(
     _ item: FrozenCopy.Item, _ copy: borrowing FrozenCopy, _ copier: inout RoundCopier,
     orRead read: (UInt64, UnsafeMutableRawBufferPointer) throws(KernelError)
       -> ProcessMemory.ReadResult

@@ -13,6 +13,8 @@ struct FrozenRound: ~Copyable {
   let predictedNanoseconds: UInt64
   /// Whether pages that tracking calls unchanged are compared with the chain.
   let verifies: Bool
+  /// For which processes to look for buffers that are written unseen.
+  let scan: ScanMode
 
   /// What is left of the freeze.
   struct Outcome: ~Copyable {
@@ -24,50 +26,58 @@ struct FrozenRound: ~Copyable {
     consuming func takeWritten() -> WrittenRound { written }
   }
 
-  /// Freezes the process and composes what it held at that instant.
+  /// Freezes the processes and composes what they held at that instant.
+  ///
+  /// - Parameter tree: brought up to date while everything stands still.
   func run(
-    _ view: inout TargetView, _ tracker: borrowing DirtyTracker, _ pipeline: ChunkPipeline,
-    images: borrowing ImagesDirectory, previous: PopulatedSet,
-    onThaw: (FreezeReport) -> Void
+    _ tree: inout TargetTree, _ pipeline: ChunkPipeline, images: borrowing ImagesDirectory,
+    onThaw: (FreezeReport) -> Void, onWarning: (String) -> Void
   ) throws(PredumpError) -> Outcome {
     // Everything that can be made ready is, before anything stands still.
-    let writer = try plan.writer(in: images, pid: view.process.pid)
+    let target = tree.target
+    let writer = try plan.writer(in: images, pid: target.pid)
     var copy = try prepareCopy()
-    var verifier = verifies ? try openVerifier(images, pid: view.process.pid) : nil
+    if verifies { try openVerifiers(tree.members, images) }
+    try lookForFixedBuffers(tree.members, onWarning)
+    // Whatever else runs on this machine, the processes should not wait for it.
+    let preferred = PreferredThread()
     let frozen: FrozenProcess
     do throws(TraceError) {
       frozen = try FrozenProcess(
-        freezing: view.process, timeoutNanoseconds: freezeTimeoutNanoseconds, faults: plan.faults)
+        freezing: target.view.process, withDescendants: plan.includesDescendants,
+        timeoutNanoseconds: freezeTimeoutNanoseconds, faults: plan.faults)
     } catch { throw PredumpError(error) }
 
     plan.faults.reach(.afterFreeze)
     // From here on every way out thaws: `frozen` lets go when it is dropped.
+    let requestsInFlight = Self.waitForRequests(tree.members)
     let copyBegan = MonotonicClock.now
-    var space = try view.addressSpace(isFrozen: true)
-    tracker.exclude(&space.vmas)
+    try tree.settle(frozen.descendants, round: plan.index)
     do throws(RoundFailure) {
-      try copyPages(space.vmas, &copy, view, tracker, previous: previous)
-      let found = try copy.verify(&verifier, space.vmas, memory: view.memory)
+      var members = try copyMembers(tree.members, &copy)
       plan.faults.reach(.midFrozenCopy)
-      let objects = try SharedObjectCopy(space.vmas, view, &copy)
+      let objects = try SharedObjectCopy(members, &copy)
       var report = FreezeReport(
         frozenNanoseconds: 0, freezingNanoseconds: frozen.freezingNanoseconds,
         copyNanoseconds: MonotonicClock.now - copyBegan, predictedNanoseconds: predictedNanoseconds,
-        pages: copy.counters.pages, pagesFoundByVerification: found,
-        threadCount: frozen.threadCount)
-      let replay = FrozenReplay(pid: view.process.pid)
+        pages: copy.counters.pages,
+        pagesFoundByVerification: verifies ? members.reduce(0) { $0 + $1.pagesFound } : nil,
+        threadCount: frozen.threadCount, requestsInFlight: requestsInFlight,
+        processCount: 1 + frozen.descendants.count)
       let finished: RoundWriter
       if copy.hasOverflow {
-        // More than the memory for it: the process waits for the images.
-        finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
-        report.pages = space.vmas.reduce(0) { $0 + $1.pagesStored }
+        // More than the memory for it: the processes wait for the images.
+        finished = try FrozenReplay.write(copy, objects, &members, pipeline, writer)
+        report.pages = members.reduce(0) { $0 + $1.pagesStored }
         report.frozenNanoseconds = try thaw(frozen)
         onThaw(report)
       } else {
         report.frozenNanoseconds = try thaw(frozen)
+        _ = consume preferred
         onThaw(report)
-        finished = try replay.write(copy, objects, &space.vmas, view, pipeline, writer)
+        finished = try FrozenReplay.write(copy, objects, &members, pipeline, writer)
       }
+      let described = members.map(\.described)
       var statistics = RoundStatistics()
       statistics.freezingMicroseconds = report.freezingNanoseconds / 1000
       statistics.frozenMicroseconds = report.frozenNanoseconds / 1000
@@ -75,19 +85,51 @@ struct FrozenRound: ~Copyable {
       statistics.scanMicroseconds =
         (report.copyNanoseconds - min(report.copyNanoseconds, copy.counters.nanoseconds)) / 1000
       statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
-      statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
+      statistics.pagesScanned = described.pageCount
       return Outcome(
-        written: WrittenRound(writer: finished, addressSpace: space, statistics: statistics),
+        written: WrittenRound(writer: finished, members: described, statistics: statistics),
         counters: copy.counters, report: report)
-    } catch { throw view.explain(error) }
+    } catch { throw target.view.explain(error) }
   }
 
-  private func openVerifier(_ images: borrowing ImagesDirectory, pid: Int32) throws(PredumpError)
-    -> FinalVerifier
+  private func openVerifiers(_ members: [TreeMember], _ images: borrowing ImagesDirectory)
+    throws(PredumpError)
   {
-    do throws(ImageError) {
-      return try FinalVerifier(path: images.directory.path, pid: pid)
-    } catch { throw PredumpError(error) }
+    // A process that no round holds yet is stored whole: there is nothing to compare with.
+    for member in members where member.since < plan.index {
+      do throws(ImageError) {
+        member.verifier = try FinalVerifier(path: images.directory.path, pid: member.pid)
+      } catch { throw PredumpError(error) }
+    }
+  }
+
+  /// How long devices get for requests of io_uring that are under way (ns).
+  private static let requestPatienceNanoseconds: UInt64 = 10_000_000
+
+  /// Gives devices some time to write what they were asked for.
+  ///
+  /// - Returns: requests that are not answered then. They may be done all the same: the answer takes
+  ///   a thread of the process.
+  private static func waitForRequests(_ members: [TreeMember]) -> UInt32 {
+    let deadline = MonotonicClock.now + requestPatienceNanoseconds
+    while true {
+      let count = members.reduce(UInt32(0)) { $0 &+ $1.requestsInFlight }
+      if count == 0 || MonotonicClock.now >= deadline { return count }
+      MonotonicClock.pause(nanoseconds: 500_000)
+    }
+  }
+
+  /// Buffers that the kernel writes to unseen are stored in the freeze in any case.
+  private func lookForFixedBuffers(_ members: [TreeMember], _ onWarning: (String) -> Void)
+    throws(PredumpError)
+  {
+    for member in members {
+      do throws(PredumpError) {
+        if let news = try member.lookForPinnedWriters(scan).news { onWarning(news) }
+      } catch {
+        guard member !== members[0], case .targetGone = error else { throw error }
+      }
+    }
   }
 
   private func prepareCopy() throws(PredumpError) -> FrozenCopy {
@@ -111,28 +153,55 @@ struct FrozenRound: ~Copyable {
     }
   }
 
-  private func copyPages(
-    _ vmas: [VMARecord], _ copy: inout FrozenCopy, _ view: borrowing TargetView,
-    _ tracker: borrowing DirtyTracker, previous: PopulatedSet
-  ) throws(RoundFailure) {
-    var cursor = PopulatedSet.Cursor(previous)
+  /// Copies every process's own pages. A descendant that is killed meanwhile is left out.
+  private func copyMembers(_ members: [TreeMember], _ copy: inout FrozenCopy)
+    throws(RoundFailure) -> [FrozenMember]
+  {
+    var result: [FrozenMember] = []
+    for member in members {
+      let first = copy.beginSection()
+      do throws(PredumpError) {
+        // Of a process that is met now for the first time the flags of VMAs are not known yet.
+        let isNew = member.since == plan.index && plan.index > 1
+        var space = try member.view.addressSpace(isFrozen: !isNew)
+        member.tracker.exclude(&space.vmas)
+        do throws(RoundFailure) {
+          try copyPages(space.vmas, &copy, member)
+          let found = try copy.verify(&member.verifier, space.vmas, memory: member.view.memory)
+          result.append(
+            FrozenMember(
+              member: member, described: member.described(space),
+              items: first..<copy.items.count, pagesFound: found ?? 0))
+        } catch { throw member.view.explain(error) }
+      } catch {
+        guard member !== members[0], case .targetGone = error else { throw .other(error) }
+        copy.dropSection()
+      }
+    }
+    return result
+  }
+
+  private func copyPages(_ vmas: [VMARecord], _ copy: inout FrozenCopy, _ member: TreeMember)
+    throws(RoundFailure)
+  {
+    var cursor = PopulatedSet.Cursor(member.populated)
     for (index, record) in vmas.enumerated() {
       let flags = RoundPlan.presentFlags(of: record)
       do throws(ScanFailure<CopyFailure>) {
-        try tracker.scan(record, isFrozen: true, previous: &cursor) {
+        try member.tracker.scan(record, isFrozen: true, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
           switch fate {
           case .fromParent: copy.takeFromParent(range, vma: index)
           case .store:
             try copy.store(range, vma: index, flags: flags) {
               (address, buffer) throws(KernelError) in
-              try view.memory.readPages(at: address, into: buffer)
+              try member.view.memory.readPages(at: address, into: buffer)
             }
           }
         }
       } catch { throw RoundFailure(error) }
     }
     // After an execve the scans found nothing, which would be stored as holes.
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
+    if member.view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 }

@@ -12,8 +12,8 @@ struct LiveRound: ~Copyable {
   let cancellation: Cancellation
   /// Pages that the round is expected to copy.
   let pagesExpected: UInt64
-  /// Whether all threads are stopped for the time of the scan.
-  let scansStopped: Bool
+  /// Whether a process's threads are stopped for the time of its scan.
+  let scan: ScanMode
   let freezeTimeoutNanoseconds: UInt64
   /// Bytes a second that are read at most; 0 is without limit.
   let bytesPerSecondLimit: UInt64
@@ -22,70 +22,131 @@ struct LiveRound: ~Copyable {
   /// What the next round and the policy need to know.
   struct Outcome: ~Copyable {
     var written: WrittenRound
-    var populated: PopulatedSet
     var counters: CopyCounters
-    /// How long the process stood still for the scan (ns); 0 in a live scan.
+    /// How long processes stood still for the scan (ns), in sum; 0 in a live scan.
     var scanStopNanoseconds: UInt64
 
     /// Gives up the round, for its commit.
     consuming func takeWritten() -> WrittenRound { written }
   }
 
-  /// Copies what changed since `previous`, with the pipeline writing behind.
-  func run(
-    _ view: inout TargetView, _ tracker: inout DirtyTracker, _ pipeline: ChunkPipeline,
-    images: borrowing ImagesDirectory, previous: PopulatedSet
-  ) throws(PredumpError) -> Outcome {
-    var space = try view.addressSpace(isFrozen: false)
-    let writer = try plan.writer(in: images, pid: view.process.pid)
-    var copier = RoundCopier(
-      pipeline: pipeline, cancellation: cancellation, debt: tracker.debt,
-      bytesPerSecondLimit: bytesPerSecondLimit)
-    var stop = ScanStop()
-    do throws(RoundFailure) {
-      if scansStopped {
-        let planned = try scanStopped(&space, &view, &tracker, previous: previous, &stop)
-        let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-          try copy(planned, &space.vmas, &copier, view)
-        }
-        tracker.assertDebtIsPaid()
-        return outcome(finished, space, copier, stop)
-      }
-      try register(&space.vmas, &tracker)
-      let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
-        try copyAll(&space.vmas, &copier, view, tracker, previous: previous)
-      }
-      tracker.assertDebtIsPaid()
-      return outcome(finished, space, copier, stop)
-    } catch { throw view.explain(error) }
+  /// A process's part of the round.
+  private struct Part {
+    let member: TreeMember
+    let reader: RoundReader
+    /// What the round holds of it, and what is planned.
+    var populated = PopulatedSet()
+    var described: RoundMember
   }
 
-  /// How long the process stood still for the scan.
-  private struct ScanStop {
-    var nanoseconds: UInt64 = 0
+  /// What is kept from process to process.
+  private struct Progress {
+    var copier: RoundCopier
+    var meter: ProgressMeter
+    var parts: [Part] = []
+    /// Pages of the processes before.
+    var pagesBefore: UInt64 = 0
+    var stopNanoseconds: UInt64 = 0
     var freezingNanoseconds: UInt64 = 0
   }
 
-  private func outcome(
-    _ writer: consuming RoundWriter, _ space: AddressSpace, _ copier: RoundCopier, _ stop: ScanStop
-  ) -> Outcome {
-    var statistics = RoundStatistics()
-    statistics.freezingMicroseconds = stop.freezingNanoseconds / 1000
-    statistics.frozenMicroseconds = stop.nanoseconds / 1000
-    statistics.copyMicroseconds = copier.counters.nanoseconds / 1000
-    statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
-    statistics.pagesScanned = space.vmas.reduce(0) { $0 + $1.pagesStored + $1.pagesFromParent }
-    return Outcome(
-      written: WrittenRound(writer: writer, addressSpace: space, statistics: statistics),
-      populated: copier.populated, counters: copier.counters,
-      scanStopNanoseconds: stop.nanoseconds)
+  /// Copies what changed in `members`, the target's first, with the pipeline writing behind.
+  ///
+  /// A descendant that exits or calls execve meanwhile is left out, or marked as gone.
+  func run(_ members: [TreeMember], _ pipeline: ChunkPipeline, images: borrowing ImagesDirectory)
+    throws(PredumpError) -> Outcome
+  {
+    let target = members[0]
+    let writer = try plan.writer(in: images, pid: target.pid)
+    var progress = Progress(
+      copier: RoundCopier(
+        pipeline: pipeline, cancellation: cancellation, bytesPerSecondLimit: bytesPerSecondLimit),
+      meter: ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent))
+    do throws(RoundFailure) {
+      let finished = try pipeline.write(with: writer) { () throws(RoundFailure) in
+        for member in members {
+          do throws(PredumpError) {
+            let (stops, news) = try member.lookForPinnedWriters(scan)
+            if let news { onEvent(.warning(news)) }
+            let space = try member.view.addressSpace(isFrozen: false)
+            if member !== target { pipeline.beginProcess(member.pid) }
+            try plan(member, space, stops: stops, isTarget: member === target, &progress)
+          } catch {
+            guard member !== target, case .targetGone = error else { throw .other(error) }
+          }
+        }
+      }
+      return try outcome(finished, progress)
+    } catch { throw target.view.explain(error) }
   }
 
-  private func register(_ vmas: inout [VMARecord], _ tracker: inout DirtyTracker)
-    throws(RoundFailure)
+  /// Waits for nothing: the pipeline has come to its end.
+  private func outcome(_ writer: consuming RoundWriter, _ progress: Progress)
+    throws(RoundFailure) -> Outcome
   {
+    var counters = CopyCounters()
+    var described: [RoundMember] = []
+    for (index, part) in progress.parts.enumerated() {
+      let read: RoundReader.Outcome
+      do throws(KernelError) { read = try part.reader.finish() } catch {
+        throw .other(part.member.view.explain(error))
+      }
+      counters.add(read.counters)
+      var found = part.described
+      // After an exit or execve scans find nothing and reads neither: not to be stored as holes.
+      if part.member.view.memory.isAddressSpaceGone {
+        if index == 0 { throw .copy(.addressSpaceGone) }
+        found.isGone = true
+      }
+      found.addressSpace.subtract(read.missing)
+      described.append(found)
+      part.member.populated = part.populated.subtracting(read.missing)
+    }
+    var statistics = RoundStatistics()
+    statistics.freezingMicroseconds = progress.freezingNanoseconds / 1000
+    statistics.frozenMicroseconds = progress.stopNanoseconds / 1000
+    statistics.copyMicroseconds = counters.nanoseconds / 1000
+    statistics.wallMicroseconds = (MonotonicClock.now - plan.began) / 1000
+    statistics.pagesScanned = described.pageCount
+    return Outcome(
+      written: WrittenRound(writer: writer, members: described, statistics: statistics),
+      counters: counters, scanStopNanoseconds: progress.stopNanoseconds)
+  }
+
+  /// One process's part of the round.
+  private func plan(
+    _ member: TreeMember, _ space: AddressSpace, stops: Bool, isTarget: Bool,
+    _ progress: inout Progress
+  ) throws(PredumpError) {
+    var part = Part(
+      member: member, reader: RoundReader(member.view.sharedMemory),
+      described: member.described(space))
+    progress.copier.beginProcess(reader: part.reader, debt: member.tracker.debt)
+    do throws(RoundFailure) {
+      if stops {
+        let planned = try scanStopped(&part, &progress)
+        try plan(planned, &part, &progress)
+      } else {
+        try register(&part.described.addressSpace.vmas, member)
+        try planAll(&part, &progress)
+      }
+      member.tracker.assertDebtIsPaid()
+    } catch {
+      let explained = member.view.explain(error)
+      guard !isTarget, case .targetGone = explained else { throw explained }
+      part.described.isGone = true
+    }
+    progress.copier.flush()
+    progress.pagesBefore += part.reader.progress.pages
+    part.populated = progress.copier.populated
+    progress.parts.append(part)
+  }
+
+  private func register(_ vmas: inout [VMARecord], _ member: TreeMember) throws(RoundFailure) {
     let refusals: [DirtyTracker.Refusal]
-    do throws(KernelError) { refusals = try tracker.register(&vmas) } catch { throw .kernel(error) }
+    do throws(KernelError) { refusals = try member.tracker.register(&vmas) } catch {
+      throw .kernel(error)
+    }
     for refusal in refusals where plan.index == 1 {
       onEvent(
         .warning(
@@ -94,40 +155,34 @@ struct LiveRound: ~Copyable {
     }
   }
 
-  private func copyAll(
-    _ vmas: inout [VMARecord], _ copier: inout RoundCopier, _ view: borrowing TargetView,
-    _ tracker: borrowing DirtyTracker, previous: PopulatedSet
-  ) throws(RoundFailure) {
-    var cursor = PopulatedSet.Cursor(previous)
-    var progress = ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent)
-    for index in vmas.indices {
+  private func planAll(_ part: inout Part, _ progress: inout Progress) throws(RoundFailure) {
+    let (member, reader) = (part.member, part.reader)
+    var cursor = PopulatedSet.Cursor(member.populated)
+    for index in part.described.addressSpace.vmas.indices {
+      let record = part.described.addressSpace.vmas[index]
       do throws(ScanFailure<CopyFailure>) {
-        try tracker.scan(vmas[index], isFrozen: false, previous: &cursor) {
+        try member.tracker.scan(record, isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
-          try copy(range, fate, &vmas[index], &copier, view)
-          progress.report(pagesDone: copier.counters.pages)
+          try plan(
+            range, fate, &part.described.addressSpace.vmas[index], &progress.copier)
+          progress.meter.report(pagesDone: progress.pagesBefore + reader.progress.pages)
           plan.faults.reach(.midRound)
         }
       } catch { throw RoundFailure(error) }
     }
-    copier.flush()
-    // After an exit or execve the scans found nothing, which would be stored as holes.
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 
-  private func copy(
+  private func plan(
     _ range: PageRange, _ fate: DirtyTracker.Fate, _ record: inout VMARecord,
-    _ copier: inout RoundCopier, _ view: borrowing TargetView
+    _ copier: inout RoundCopier
   ) throws(CopyFailure) {
     switch fate {
     case .fromParent:
       try copier.takeFromParent(range)
       record.pagesFromParent += range.pageCount
     case .store:
-      record.pagesStored += try copier.store(range, flags: RoundPlan.presentFlags(of: record)) {
-        (address, buffer) throws(KernelError) in
-        try view.memory.readPages(at: address, into: buffer)
-      }
+      try copier.plan(range, flags: RoundPlan.presentFlags(of: record))
+      record.pagesStored += range.pageCount
     }
   }
 }
@@ -142,75 +197,62 @@ extension LiveRound {
     var vma: Int
   }
 
-  private func scanStopped(
-    _ space: inout AddressSpace, _ view: inout TargetView, _ tracker: inout DirtyTracker,
-    previous: PopulatedSet, _ stop: inout ScanStop
-  ) throws(RoundFailure) -> [Planned] {
+  private func scanStopped(_ part: inout Part, _ progress: inout Progress)
+    throws(RoundFailure) -> [Planned]
+  {
+    let member = part.member
     var planned: [Planned] = []
     let frozen: FrozenProcess
     do throws(TraceError) {
       frozen = try FrozenProcess(
-        freezing: view.process, timeoutNanoseconds: freezeTimeoutNanoseconds)
+        freezing: member.view.process, timeoutNanoseconds: freezeTimeoutNanoseconds)
     } catch { throw .freeze(error) }
-    stop.freezingNanoseconds = frozen.freezingNanoseconds
-    do throws(PredumpError) { space = try view.addressSpace(isFrozen: true) } catch {
-      throw .other(error)
-    }
-    try register(&space.vmas, &tracker)
-    var cursor = PopulatedSet.Cursor(previous)
-    for index in space.vmas.indices {
+    progress.freezingNanoseconds += frozen.freezingNanoseconds
+    do throws(PredumpError) {
+      part.described.addressSpace = try member.view.addressSpace(isFrozen: true)
+    } catch { throw .other(error) }
+    try register(&part.described.addressSpace.vmas, member)
+    var cursor = PopulatedSet.Cursor(member.populated)
+    for (index, record) in part.described.addressSpace.vmas.enumerated() {
       do throws(ScanFailure<CopyFailure>) {
-        try tracker.scan(space.vmas[index], isFrozen: false, previous: &cursor) {
+        try member.tracker.scan(record, isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
           planned.append(Planned(range: range, fate: fate, vma: index))
         }
       } catch { throw RoundFailure(error) }
     }
-    do throws(TraceError) { stop.nanoseconds = try frozen.thaw(leaving: .running) } catch {
-      throw .freeze(error)
-    }
+    do throws(TraceError) {
+      progress.stopNanoseconds += try frozen.thaw(leaving: .running)
+    } catch { throw .freeze(error) }
     return planned
   }
 
-  private func copy(
-    _ planned: [Planned], _ vmas: inout [VMARecord], _ copier: inout RoundCopier,
-    _ view: borrowing TargetView
-  ) throws(RoundFailure) {
-    var progress = ProgressMeter(round: plan.index, pagesExpected: pagesExpected, onEvent)
+  private func plan(_ planned: [Planned], _ part: inout Part, _ progress: inout Progress)
+    throws(RoundFailure)
+  {
+    let reader = part.reader
     do throws(CopyFailure) {
       for item in planned {
-        try copy(item.range, item.fate, &vmas[item.vma], &copier, view)
-        progress.report(pagesDone: copier.counters.pages)
+        try plan(
+          item.range, item.fate, &part.described.addressSpace.vmas[item.vma], &progress.copier)
+        progress.meter.report(pagesDone: progress.pagesBefore + reader.progress.pages)
       }
     } catch { throw .copy(error) }
     plan.faults.reach(.midRound)
-    copier.flush()
-    if view.memory.isAddressSpaceGone { throw .copy(.addressSpaceGone) }
   }
 }
 
-/// Tells how far a round is, ten times a second at most.
-struct ProgressMeter {
-  private static let intervalNanoseconds: UInt64 = 100_000_000
-
-  private let round: Int
-  private let pagesExpected: UInt64
-  private let onEvent: @Sendable (PredumpEvent) -> Void
-  private var last = MonotonicClock.now
-
-  init(round: Int, pagesExpected: UInt64, _ onEvent: @escaping @Sendable (PredumpEvent) -> Void) {
-    self.round = round
-    self.pagesExpected = pagesExpected
-    self.onEvent = onEvent
-  }
-
-  mutating func report(pagesDone: UInt64) {
-    let now = MonotonicClock.now
-    guard now - last >= Self.intervalNanoseconds else { return }
-    last = now
-    onEvent(
-      .progress(
-        RoundProgress(
-          round: round, pagesDone: pagesDone, pagesExpected: max(pagesExpected, pagesDone))))
+extension AddressSpace {
+  /// Takes pages that could not be read from what the VMAs that hold them are said to have stored.
+  fileprivate mutating func subtract(_ missing: [PageRange]) {
+    if missing.isEmpty { return }
+    var holes = PopulatedSet()
+    for range in missing.sorted(by: { $0.start < $1.start }) { holes.append(range) }
+    var cursor = PopulatedSet.Cursor(holes)
+    for index in vmas.indices {
+      cursor.split(vmas[index].range) { piece, isMissing in
+        if isMissing { vmas[index].pagesStored -= min(piece.pageCount, vmas[index].pagesStored) }
+      }
+    }
   }
 }

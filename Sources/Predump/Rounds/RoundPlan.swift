@@ -9,6 +9,8 @@ struct RoundPlan: Sendable {
   var name: String
   var parentName: String?
   var kind: RoundKind
+  /// Whether the target's descendants are dumped with it.
+  var includesDescendants: Bool
   var compression: PageCompression
   var sync: Bool
   var faults: FaultPlan
@@ -35,24 +37,23 @@ struct RoundPlan: Sendable {
     )
     let special = record.kind == .vdso || record.kind == .vvar
     return isPrivate && isAnonymous && !isLocked && !isHuge && !special
-      ? [.present, .lazy] : .present
+      ? .presentLazily : .present
   }
 }
 
 /// A round that was copied and written but not yet committed.
 struct WrittenRound: ~Copyable {
   var writer: RoundWriter
-  var addressSpace: AddressSpace
+  /// What was written of each process, the target's first.
+  var members: [RoundMember]
   var statistics: RoundStatistics
 
   /// Gives the round its name: from then on it exists.
-  consuming func commit(_ plan: RoundPlan, target: TargetIdentity) throws(PredumpError)
-    -> RoundTotals
-  {
-    let description = RoundDescription(
-      index: plan.index, kind: plan.kind, target: target, addressSpace: addressSpace,
-      statistics: statistics, uptimeMicroseconds: plan.uptimeMicroseconds,
-      startedAt: plan.startedAt)
+  consuming func commit(_ plan: RoundPlan) throws(PredumpError) -> RoundTotals {
+    var description = RoundDescription(
+      index: plan.index, kind: plan.kind, members: members, statistics: statistics,
+      uptimeMicroseconds: plan.uptimeMicroseconds, startedAt: plan.startedAt)
+    description.includesDescendants = plan.includesDescendants
     let faults = plan.faults
     let isFinal = plan.kind == .frozen
     do throws(ImageError) {
@@ -101,6 +102,15 @@ enum RoundFailure: Error {
     switch failure {
     case .kernel(let error): self = .kernel(error)
     case .body(let failure): self = .copy(failure)
+    }
+  }
+}
+
+extension [RoundMember] {
+  /// Pages that a round has of all processes, stored or taken from its parent.
+  var pageCount: UInt64 {
+    reduce(0) { sum, member in
+      member.addressSpace.vmas.reduce(sum) { $0 + $1.pagesStored + $1.pagesFromParent }
     }
   }
 }

@@ -6,20 +6,27 @@ internal import Kernel
 /// Their data is read through the object, never through the process's page table: what this
 /// process has not touched yet is data all the same.
 enum SharedObjects {
-  /// One object: its number, and the first VMA that maps it.
+  /// One object: its number, and the first VMA that maps it, of the first process that does.
   struct Object: Sendable {
     var id: UInt64
+    var member = 0
     var vma: Int
     var linkName: String
   }
 
   /// Every object of `records` once, by number.
-  static func list(_ records: [VMARecord]) -> [Object] {
+  static func list(_ records: [VMARecord]) -> [Object] { list(members: [records]) }
+
+  /// Every object of several processes once, by number.
+  static func list(members: [[VMARecord]]) -> [Object] {
     var objects: [UInt64: Object] = [:]
-    for (index, record) in records.enumerated() where record.sharedObjectID != 0 {
-      if objects[record.sharedObjectID] != nil { continue }
-      objects[record.sharedObjectID] = Object(
-        id: record.sharedObjectID, vma: index, linkName: linkName(of: record.range))
+    for (member, records) in members.enumerated() {
+      for (index, record) in records.enumerated() where record.sharedObjectID != 0 {
+        if objects[record.sharedObjectID] != nil { continue }
+        objects[record.sharedObjectID] = Object(
+          id: record.sharedObjectID, member: member, vma: index,
+          linkName: linkName(of: record.range))
+      }
     }
     return objects.values.sorted { $0.id < $1.id }
   }

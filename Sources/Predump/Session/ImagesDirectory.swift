@@ -49,8 +49,9 @@ struct ImagesDirectory: ~Copyable {
   }
 
   /// Takes a committed round into the record and lets `latest` point at it.
-  mutating func add(_ name: String) throws(PredumpError) {
+  mutating func add(_ name: String, round: Int, _ members: [RoundMember]) throws(PredumpError) {
     record.rounds.append(name)
+    record.add(members, of: round)
     let new = Self.latest + ".new"
     do throws(KernelError) {
       try? directory.removeFile(new)

@@ -4,6 +4,8 @@ public import Images
 public enum PredumpEvent: Sendable {
   /// The target is tracked from now on.
   case attached(AttachReport)
+  /// A descendant of the target came, or went.
+  case memberChanged(MemberReport)
   /// A live round goes on. At most ten of these a second.
   case progress(RoundProgress)
   /// A round is on disk.
@@ -20,12 +22,36 @@ public enum PredumpEvent: Sendable {
 public struct AttachReport: Sendable {
   /// Who is dumped.
   public var target: TargetIdentity
-  /// How long one thread stood still (ns).
+  /// Processes: the target, and its descendants if they are dumped with it. What follows is of all.
+  public var processCount: Int
+  /// How long one thread stood still (ns), in each process.
   public var stoppedNanoseconds: UInt64
-  /// Resident memory of the target (bytes).
+  /// Resident memory (bytes); what processes share counts for each.
   public var residentBytes: UInt64
-  /// VMAs of the target.
+  /// VMAs.
   public var vmaCount: Int
+}
+
+/// A descendant of the target that came or went.
+public struct MemberReport: Sendable {
+  /// What became of it.
+  public enum Change: String, Sendable {
+    /// It is dumped from this round on.
+    case came
+    /// It has ended, or is no descendant any more: this round does not have it.
+    case left
+    /// It called execve: this round begins anew with it.
+    case replaced
+  }
+
+  /// Who it is.
+  public var target: TargetIdentity
+  /// Process id of its parent.
+  public var parent: Int32
+  /// Index of the round.
+  public var round: Int
+  /// What became of it.
+  public var change: Change
 }
 
 /// How far a round is.
@@ -52,7 +78,7 @@ public struct RoundReport: Sendable {
   public var bytesIn: UInt64
   /// From its begin to its last rename (ns).
   public var wallNanoseconds: UInt64
-  /// Of that, reading from the process (ns).
+  /// Processor time for reading from the process, of all threads that read (ns).
   public var copyNanoseconds: UInt64
   /// How long the process stood still for the scan (ns): 0 unless `ScanMode` asked for it.
   public var scanStopNanoseconds: UInt64
@@ -92,6 +118,10 @@ public struct FreezeReport: Sendable {
   public var pagesFoundByVerification: UInt64?
   /// Threads stopped.
   public var threadCount: Int
+  /// Requests of io_uring that were under way: what they write after the freeze is in no image.
+  public var requestsInFlight: UInt32
+  /// Processes stopped.
+  public var processCount: Int
 }
 
 /// How a dump ended.

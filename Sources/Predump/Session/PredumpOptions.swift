@@ -6,6 +6,8 @@ public import Tracee
 public struct PredumpOptions: Sendable {
   /// The process to dump.
   public var pid: Int32
+  /// Whether the processes that descend from it are dumped with it, as one consistent set.
+  public var includesDescendants = false
   /// Where the images go: created if absent, refused if not empty.
   public var imagesDirectory: String
   /// How pages are stored.

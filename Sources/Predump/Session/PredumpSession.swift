@@ -9,17 +9,14 @@ struct PredumpSession: ~Copyable {
   private let cancellation: Cancellation
   private let onEvent: @Sendable (PredumpEvent) -> Void
 
-  private var view: TargetView
-  private var tracker: DirtyTracker
+  private var tree: TargetTree
   private let pipeline: ChunkPipeline
   private var images: ImagesDirectory
 
   private let began = MonotonicClock.now
-  private var populated = PopulatedSet()
   private var estimate = FreezeEstimate()
   private var pendingHistory: [UInt64] = []
   private var reports: [RoundReport] = []
-  private var knownSigns = PinnedWriters()
   private let residentPages: UInt64
 
   /// Runs a whole dump on the calling thread.
@@ -45,67 +42,33 @@ struct PredumpSession: ~Copyable {
     _ options: PredumpOptions, _ cancellation: Cancellation,
     _ onEvent: @escaping @Sendable (PredumpEvent) -> Void
   ) throws(PredumpError) {
-    let process: TargetProcess
-    do throws(KernelError) { process = try TargetProcess(pid: options.pid) } catch {
-      throw .targetGone(pid: options.pid, how: .neverFound)
-    }
-    let view = try TargetView(process, faults: options.tuning.faults)
+    var tree = try TargetTree(options, onEvent)
     let pipeline: ChunkPipeline
-    let resident: UInt64
-    let vmaCount: Int
     do throws(KernelError) {
       pipeline = try ChunkPipeline(compression: options.compression, encoders: options.encoders)
-      resident = try view.process.status().residentBytes
-      vmaCount = try view.process.maps().count
-    } catch { throw view.explain(error) }
+    } catch { throw .kernel(error) }
+    let identity = tree.target.view.identity
     // The images directory first: a dump that has nowhere to go leaves the target alone.
     var images = try ImagesDirectory(
-      path: options.imagesDirectory, target: view.identity, sync: options.sync)
-    let attached: Attached
-    do throws(PredumpError) {
-      attached = try Self.attach(to: view, options.tuning, options.faults)
-    } catch {
+      path: options.imagesDirectory, target: identity, sync: options.sync)
+    let attachment: TargetTree.Attachment
+    do throws(PredumpError) { attachment = try tree.attach() } catch {
       images.abandon(after: error)
       throw error
     }
     onEvent(
       .attached(
         AttachReport(
-          target: view.identity, stoppedNanoseconds: attached.stoppedNanoseconds,
-          residentBytes: resident, vmaCount: vmaCount)))
+          target: identity, processCount: tree.members.count,
+          stoppedNanoseconds: attachment.stoppedNanoseconds,
+          residentBytes: attachment.residentBytes, vmaCount: attachment.vmaCount)))
     self.options = options
     self.cancellation = cancellation
     self.onEvent = onEvent
-    self.view = view
-    tracker = attached.take()
+    self.tree = tree
     self.pipeline = pipeline
     self.images = images
-    residentPages = resident / pageBytes
-  }
-
-  private struct Attached: ~Copyable {
-    let tracker: DirtyTracker
-    let stoppedNanoseconds: UInt64
-    consuming func take() -> DirtyTracker { tracker }
-  }
-
-  private static func attach(
-    to view: borrowing TargetView, _ tuning: EngineTuning, _ faults: FaultPlan
-  )
-    throws(PredumpError) -> Attached
-  {
-    let outcome: UserfaultfdInjection.Outcome
-    do throws(TraceError) {
-      outcome = try UserfaultfdInjection.inject(into: view.process, faults: faults)
-    } catch { throw PredumpError(error) }
-    let stopped = outcome.stoppedNanoseconds
-    do throws(KernelError) {
-      let userfaultfd = try Userfaultfd(owning: outcome.take(), of: "pid \(view.process.pid)")
-      return Attached(
-        tracker: DirtyTracker(
-          userfaultfd: userfaultfd, pagemap: try view.process.open("pagemap"), tuning: tuning),
-        stoppedNanoseconds: stopped)
-    } catch { throw view.explain(error) }
+    residentPages = attachment.residentBytes / pageBytes
   }
 
   private mutating func runToEnd() throws(PredumpError) -> PredumpSummary {
@@ -131,28 +94,27 @@ struct PredumpSession: ~Copyable {
   private mutating func runLiveRound() throws(PredumpError) -> Verdict {
     if cancellation.isCancelled { throw .interrupted }
     let plan = nextPlan(.live)
+    try tree.refresh(round: plan.index)
     let round = LiveRound(
       plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
-      scansStopped: try needsStoppedScan(),
+      scan: options.scan,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       bytesPerSecondLimit: options.bytesPerSecondLimit, onEvent: onEvent)
-    let outcome = try round.run(
-      &view, &tracker, pipeline, images: images, previous: populated)
-    populated = outcome.populated
-    let vmas = outcome.written.addressSpace.vmas
+    let outcome = try round.run(tree.members, pipeline, images: images)
+    let members = outcome.written.members
     let counters = outcome.counters
     let scanStop = outcome.scanStopNanoseconds
-    let totals = try outcome.takeWritten().commit(plan, target: view.identity)
-    try images.add(plan.name)
+    let totals = try outcome.takeWritten().commit(plan)
+    try images.add(plan.name, round: plan.index, members)
     plan.faults.reach(.afterRecord)
     if reports.isEmpty == false || counters.bytes > 0 {
       estimate.observeCopy(
         bytes: counters.bytes, reads: counters.reads, nanoseconds: counters.nanoseconds)
     }
-    let pending = try countPending(vmas)
+    let (pending, threads) = try countPending(members)
     pendingHistory.append(pending.pageCount)
     let freeze = estimate.nanoseconds(
-      pages: pending.pageCount, reads: pending.runCount, threads: try threadCount())
+      pages: pending.pageCount, reads: pending.runCount, threads: threads)
     let now = MonotonicClock.now
     let verdict = options.policy.verdict(
       for: ConvergencePolicy.Sample(
@@ -177,19 +139,20 @@ struct PredumpSession: ~Copyable {
       .freezePredicted(
         FreezePrediction(nanoseconds: predicted, pages: expected, verdict: verdict)))
     let plan = nextPlan(.frozen)
-    _ = try needsStoppedScan()
     let round = FrozenRound(
       plan: plan, leave: options.leave,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       freezeMemoryBytes: options.freezeMemoryBytes, pagesExpected: expected,
-      predictedNanoseconds: predicted, verifies: options.verifiesFinal)
+      predictedNanoseconds: predicted, verifies: options.verifiesFinal, scan: options.scan)
     let outcome = try round.run(
-      &view, tracker, pipeline, images: images, previous: populated,
-      onThaw: { report in onEvent(.thawed(report)) })
+      &tree, pipeline, images: images, onThaw: { report in onEvent(.thawed(report)) },
+      onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
     let counters = outcome.counters
-    let totals = try outcome.takeWritten().commit(plan, target: view.identity)
-    try images.add(plan.name)
+    let members = outcome.written.members
+    let totals = try outcome.takeWritten().commit(plan)
+    try images.add(plan.name, round: plan.index, members)
+    tree.announce(round: plan.index)
     let report = RoundReport(
       index: plan.index, name: plan.name, kind: .frozen, totals: totals, bytesIn: counters.bytes,
       wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
@@ -214,42 +177,18 @@ struct PredumpSession: ~Copyable {
     let index = reports.count + 1
     return RoundPlan(
       index: index, name: ImagesDirectory.roundName(index), parentName: reports.last?.name,
-      kind: kind, compression: options.compression, sync: options.sync,
+      kind: kind, includesDescendants: options.includesDescendants,
+      compression: options.compression, sync: options.sync,
       faults: options.faults)
   }
 
-  /// Looks for writers that a live scan can miss, and says so when there are some.
-  private mutating func needsStoppedScan() throws(PredumpError) -> Bool {
-    if options.scan == .live { return false }
-    let signs: PinnedWriters
-    do throws(KernelError) {
-      signs = try PinnedWriters.signs(of: view.process, maps: try view.process.maps())
-    } catch { throw view.explain(error) }
-    tracker.fixedBuffers = signs.fixedBuffers
-    if signs != knownSigns, signs.needsStoppedScan { onEvent(.warning(signs.warning)) }
-    knownSigns = signs
-    return options.scan == .stopped || signs.needsStoppedScan
-  }
-
-  /// What a freeze would find: the tracked pages that were written, and what is taken in every
-  /// round.
-  private mutating func countPending(_ vmas: [VMARecord]) throws(PredumpError) -> PendingPages {
+  /// What a freeze would find, and how long it takes to find out.
+  private mutating func countPending(_ members: [RoundMember]) throws(PredumpError)
+    -> (pages: PendingPages, threads: Int)
+  {
     let began = MonotonicClock.now
-    var pending: PendingPages
-    do throws(KernelError) { pending = try tracker.pending(vmas) } catch {
-      throw view.explain(error)
-    }
+    let pending = try tree.pending(members)
     estimate.observeScan(nanoseconds: MonotonicClock.now - began)
-    for vma in vmas where vma.treatment != .tracked && vma.pagesStored > 0 {
-      pending.pageCount += vma.pagesStored
-      pending.runCount += 1
-    }
     return pending
-  }
-
-  private func threadCount() throws(PredumpError) -> Int {
-    do throws(KernelError) { return try view.process.threadIDs().count } catch {
-      throw view.explain(error)
-    }
   }
 }

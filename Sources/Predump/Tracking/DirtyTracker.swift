@@ -6,7 +6,8 @@ internal import SystemPackage
 ///
 /// Per VMA and never across, because one scan over mixed VMAs loses what it has protected already.
 struct DirtyTracker: ~Copyable {
-  private let userfaultfd: Userfaultfd
+  /// Nil until `begin`: then every page counts as written.
+  private var registration: Registration?
   private let scanner: PagemapScanner
   private let faults: EngineFaultPlan
   /// What the scans of a live round owe to it; nil outside of debug builds.
@@ -22,12 +23,22 @@ struct DirtyTracker: ~Copyable {
   /// Buffers that devices or the kernel may write to unseen: stored in the freeze in any case.
   var fixedBuffers: [PageRange] = []
 
-  init(userfaultfd: consuming Userfaultfd, pagemap: consuming File, tuning: EngineTuning) {
-    self.userfaultfd = userfaultfd
+  /// A noncopyable optional in a box of its own.
+  private final class Registration {
+    let userfaultfd: Userfaultfd
+    init(_ userfaultfd: consuming Userfaultfd) { self.userfaultfd = userfaultfd }
+  }
+
+  init(pagemap: consuming File, tuning: EngineTuning) {
     faults = tuning.faults
     debt = ScanDebt.ofThisBuild()
     scanner = PagemapScanner(
       pagemap: pagemap, vectorCount: tuning.vectorCount, faults: tuning.faults, debt: debt)
+  }
+
+  /// Tracks through `userfaultfd`, which is the process's, from now on.
+  mutating func begin(_ userfaultfd: consuming Userfaultfd) {
+    registration = Registration(userfaultfd)
   }
 
   /// What is to be done with a run of pages.
@@ -48,20 +59,21 @@ struct DirtyTracker: ~Copyable {
   ///
   /// - Returns: those that cannot be; their treatment in `records` is changed.
   mutating func register(_ records: inout [VMARecord]) throws(KernelError) -> [Refusal] {
+    guard let registration else { return [] }
     if foreign == nil { foreign = try registeredRanges(records) }
     exclude(&records)
     var refusals: [Refusal] = []
-    try releaseOthers(records)
+    try releaseOthers(records, registration)
     let runs = try unregisteredRuns(records)
     (suspects, registered) = ([], [])
     for run in runs {
       let span = PageRange(
         start: records[run.lowerBound].range.start, end: records[run.upperBound - 1].range.end)
       // One call for many VMAs, which one refused VMA refuses for all: one by one then.
-      if run.count > 1, startTracking(span) == nil { continue }
+      if run.count > 1, startTracking(span, registration) == nil { continue }
       for index in run {
         let range = records[index].range
-        guard let error = startTracking(range) else { continue }
+        guard let error = startTracking(range, registration) else { continue }
         // ENOMEM: the address space is gone, or (also ENOENT) the VMA went meanwhile; the scan
         // tells. EBUSY: another userfaultfd holds it. Else: a kind that cannot be tracked.
         if error.errno == .noMemory || error.errno == .noSuchFileOrDirectory { continue }
@@ -93,25 +105,29 @@ struct DirtyTracker: ~Copyable {
   /// Ends tracking of VMAs that are not to be tracked. They come to be so when the target maps a file
   /// or a shared object between the list of its VMAs and their registration, whose range it lies in
   /// then; a page that is protected there makes a later MADV_GUARD_INSTALL of the target hang.
-  private func releaseOthers(_ records: [VMARecord]) throws(KernelError) {
+  private func releaseOthers(_ records: [VMARecord], _ registration: Registration)
+    throws(KernelError)
+  {
     for record in records where record.treatment != .tracked {
       let mayBe = registered.contains { !$0.intersection(record.range).isEmpty }
       guard mayBe, try scanner.isRegistered(record.range.start) else { continue }
-      do throws(KernelError) { try userfaultfd.unregister(record.range) } catch {
+      do throws(KernelError) { try registration.userfaultfd.unregister(record.range) } catch {
         // It went, or changed, meanwhile: the next round sees what is there then.
       }
     }
   }
 
   /// Registers `range` and clears what protection it may have kept from an earlier registration.
-  private mutating func startTracking(_ range: PageRange) -> KernelError? {
-    do throws(KernelError) { try userfaultfd.register(range) } catch { return error }
+  private mutating func startTracking(_ range: PageRange, _ registration: Registration)
+    -> KernelError?
+  {
+    do throws(KernelError) { try registration.userfaultfd.register(range) } catch { return error }
     registered.append(range)
     #if DEBUG
       if faults.has(.keepStaleProtection) { return nil }
     #endif
     do throws(KernelError) {
-      try userfaultfd.clearProtection(range)
+      try registration.userfaultfd.clearProtection(range)
       #if DEBUG
         if faults.has(.ignoreRemapping) { try protectUnseen(range) }
       #endif
@@ -234,10 +250,9 @@ struct DirtyTracker: ~Copyable {
     if Self.holdsData(region) { try body(region.range, .store) }
   }
 
-  /// Guard pages cannot be read; the kernel's zero page is what a hole reads as, and CRIU leaves it
-  /// out too.
+  // A set that is named: one made of a literal is built anew for every region.
   private static func holdsData(_ region: PageRegion) -> Bool {
-    region.categories.isDisjoint(with: [.guardPage, .zero])
+    region.categories.isDisjoint(with: .dataless)
   }
 
   private func isSuspect(_ range: PageRange) -> Bool {

@@ -9,7 +9,9 @@ struct PinnedWriters: Sendable, Equatable {
   /// An aio context exists.
   var hasAIO = false
   /// An io_uring exists.
-  var hasIOURing = false
+  var hasIOURing: Bool { !rings.isEmpty }
+  /// The io_urings, by descriptor number.
+  var rings: [String] = []
   /// Buffers that are registered with an io_uring, which pins them as long as they are.
   var fixedBuffers: [PageRange] = []
 
@@ -41,14 +43,14 @@ struct PinnedWriters: Sendable, Equatable {
       let bytes: [UInt8]
       // Closed since it was listed.
       do throws(KernelError) { bytes = try process.read("fdinfo/\(name)") } catch { continue }
-      signs.add(fdinfo: String(decoding: bytes, as: UTF8.self))
+      signs.add(fdinfo: String(decoding: bytes, as: UTF8.self), of: name)
     }
     signs.fixedBuffers.sort { $0.start < $1.start }
     return signs
   }
 
   /// Takes in one `/proc/PID/fdinfo/N` (proc_pid_fdinfo(5); kernel: io_uring/fdinfo.c).
-  mutating func add(fdinfo text: String) {
+  mutating func add(fdinfo text: String, of descriptor: String) {
     let directFlag: UInt64 = 0o40000
     var isInBufferList = false
     for line in text.split(separator: "\n") {
@@ -61,11 +63,34 @@ struct PinnedWriters: Sendable, Equatable {
         let octal = line.dropFirst(6).drop { $0 == "\t" || $0 == " " }
         if (UInt64(octal, radix: 8) ?? 0) & directFlag != 0 { hasDirectIO = true }
       } else if line.hasPrefix("SqMask:") {
-        hasIOURing = true
+        rings.append(descriptor)
       } else if line.hasPrefix("UserBufs:") {
         isInBufferList = true
       }
     }
+  }
+
+  /// Requests that the kernel took from the rings of a process and has not answered.
+  ///
+  /// An answer needs a thread of the process, which may stand still: what is counted here may be done.
+  static func requestsInFlight(of process: borrowing TargetProcess, rings: [String]) -> UInt32 {
+    rings.reduce(0) { sum, ring in
+      let bytes = (try? process.read("fdinfo/\(ring)")) ?? []
+      return sum &+ requestsInFlight(fdinfo: String(decoding: bytes, as: UTF8.self))
+    }
+  }
+
+  static func requestsInFlight(fdinfo text: String) -> UInt32 {
+    func number(_ name: String) -> UInt32? {
+      guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix(name) }) else {
+        return nil
+      }
+      return UInt32(line.dropFirst(name.count).drop { $0 == "\t" || $0 == " " })
+    }
+    guard let taken = number("SqHead:"), let answered = number("CqTail:") else { return 0 }
+    // Both count modulo 2^32; a request may have many answers.
+    let difference = taken &- answered
+    return difference < 1 << 31 ? difference : 0
   }
 
   /// The pages that a line such as `    0: 0x7f0000001000/4096` touches.

@@ -17,6 +17,19 @@ struct PopulatedSet: Sendable {
     }
   }
 
+  /// The set without `ranges`, in any order.
+  func subtracting(_ ranges: [PageRange]) -> PopulatedSet {
+    if ranges.isEmpty { return self }
+    var holes = PopulatedSet()
+    for range in ranges.sorted(by: { $0.start < $1.start }) { holes.append(range) }
+    var cursor = Cursor(holes)
+    var rest = PopulatedSet()
+    for run in runs {
+      cursor.split(run) { piece, isHole in if !isHole { rest.append(piece) } }
+    }
+    return rest
+  }
+
   /// Splits ranges, asked for in ascending order, into what the set holds and what it lacks.
   struct Cursor {
     private let runs: [PageRange]

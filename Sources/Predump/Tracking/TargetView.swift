@@ -5,9 +5,9 @@ internal import SystemPackage
 /// What memdump reads of the target: who it is, its VMAs, its memory.
 struct TargetView: ~Copyable {
   let process: TargetProcess
-  let memory: ProcessMemory
+  let sharedMemory: SharedProcessMemory
   let identity: TargetIdentity
-  private var classifier: VMAClassifier
+  private let classifier: VMAClassifier
   private var knownFlags: [PageRange: VMAFlags]
   /// What was mapped where when the flags were read: a device's are not those of the memory that
   /// came to lie in its place.
@@ -26,9 +26,12 @@ struct TargetView: ~Copyable {
   }
 
   /// Takes hold of the process's address space: what it has after an execve is another one.
-  init(_ process: consuming TargetProcess, faults: EngineFaultPlan = EngineFaultPlan())
-    throws(PredumpError)
-  {
+  ///
+  /// - Parameter numbers: of the shared objects; all processes of a dump have one in common.
+  init(
+    _ process: consuming TargetProcess, numbers: SharedObjectNumbers = SharedObjectNumbers(),
+    faults: EngineFaultPlan = EngineFaultPlan()
+  ) throws(PredumpError) {
     let pid = process.pid
     let identity: TargetIdentity
     do throws(KernelError) {
@@ -40,11 +43,16 @@ struct TargetView: ~Copyable {
     do throws(KernelError) { memory = ProcessMemory(file: try process.open("mem")) } catch {
       throw Self.explain(error, pid: pid, exited: process.hasExited)
     }
-    self.memory = memory
+    sharedMemory = SharedProcessMemory(memory)
     self.identity = identity
-    classifier = VMAClassifier(faults: faults)
+    classifier = VMAClassifier(numbers: numbers, faults: faults)
     (knownFlags, flagOwners) = ([:], [:])
     self.process = process
+  }
+
+  /// The process's memory.
+  var memory: ProcessMemory {
+    _read { yield sharedMemory.memory }
   }
 
   /// The VMAs now, judged and described.

@@ -12,31 +12,26 @@ struct VMAClassifier {
   private static let mapPrivate: UInt32 = 0x02
   private static let mapAnonymous: UInt32 = 0x20
 
-  /// Numbers for shared objects, in the order in which they are met; the same object keeps its
-  /// number for the whole run.
-  private var objects: [ObjectKey: UInt64] = [:]
-
-  /// The kernel gives a segment of SysV shared memory its id as inode number, on the same device on
-  /// which it numbers memfds and shared anonymous memory (kernel: newseg): the kind tells them apart.
-  private struct ObjectKey: Hashable {
-    var device: UInt64
-    var inode: UInt64
-    var isSysV: Bool
-  }
-
+  private let numbers: SharedObjectNumbers
   private let faults: EngineFaultPlan
 
-  init(faults: EngineFaultPlan = EngineFaultPlan()) { self.faults = faults }
+  init(
+    numbers: SharedObjectNumbers = SharedObjectNumbers(),
+    faults: EngineFaultPlan = EngineFaultPlan()
+  ) {
+    self.numbers = numbers
+    self.faults = faults
+  }
 
   /// Describes every VMA. `flags` may lack VMAs that are new; they are judged by their path alone.
-  mutating func classify(_ maps: [MapsEntry], flags: [PageRange: VMAFlags]) -> [VMARecord] {
+  func classify(_ maps: [MapsEntry], flags: [PageRange: VMAFlags]) -> [VMARecord] {
     var records: [VMARecord] = []
     records.reserveCapacity(maps.count)
     for entry in maps { records.append(record(for: entry, flags: flags[entry.range] ?? [])) }
     return records
   }
 
-  private mutating func record(for entry: MapsEntry, flags: VMAFlags) -> VMARecord {
+  private func record(for entry: MapsEntry, flags: VMAFlags) -> VMARecord {
     let kind = Self.kind(of: entry, flags: flags)
     let isTrackedWrongly = faults.has(entry.isShared ? .trackShared : .trustWrittenAlone)
     var record = VMARecord(
@@ -49,11 +44,8 @@ struct VMAClassifier {
       record.treatment = .tracked
     }
     if entry.isShared, record.treatment == .wholeInFreeze {
-      let key = ObjectKey(
+      record.sharedObjectID = numbers.number(
         device: entry.device, inode: entry.inode, isSysV: kind == .sysvSharedMemory)
-      let id = objects[key] ?? UInt64(objects.count + 1)
-      objects[key] = id
-      record.sharedObjectID = id
     }
     return record
   }

@@ -53,6 +53,7 @@ struct PredumpCommand: Subcommand {
 
   private var options: PredumpOptions {
     var options = PredumpOptions(pid: target.pid, imagesDirectory: target.imagesDirectory)
+    options.includesDescendants = target.tree
     convergence.apply(to: &options)
     gentle.apply(to: &options)
     freeze.apply(to: &options)

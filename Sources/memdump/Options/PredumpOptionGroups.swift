@@ -11,6 +11,9 @@ struct TargetOptions: ParsableArguments {
     transform: WholeNumber.parser(1...Int32.max))
   var pid: Int32
 
+  @Flag(help: "Dump its descendants with it, as one consistent set.")
+  var tree = false
+
   @Option(
     name: .customLong("images-dir"),
     help: ArgumentHelp("Where the images go: a new or an empty directory.", valueName: "dir"))

@@ -46,6 +46,7 @@ final class HumanReporter: PredumpReporter {
   func handle(_ event: PredumpEvent) {
     switch event {
     case .attached(let report): attached(report)
+    case .memberChanged(let report): memberChanged(report)
     case .progress(let report): showProgress(report)
     case .roundFinished(let report): roundFinished(report)
     case .freezePredicted(let report): predicted(report)
@@ -90,8 +91,10 @@ final class HumanReporter: PredumpReporter {
 
   private func attached(_ report: AttachReport) {
     state.withLock { $0.target = report.target }
+    let others = UInt64(report.processCount - 1)
+    let more = others == 0 ? "" : " and \(Units.count(others, "descendant"))"
     say(
-      "Tracking \(report.target.command) (\(report.target.pid)): "
+      "Tracking \(report.target.command) (\(report.target.pid))\(more): "
         + "\(Units.bytes(report.residentBytes)) resident")
     if talk.isVerbose {
       say(
@@ -99,6 +102,17 @@ final class HumanReporter: PredumpReporter {
           + "\(Units.duration(report.stoppedNanoseconds)) to attach")
     }
     say(console.outStyle.bold(RoundLine.head))
+  }
+
+  private func memberChanged(_ report: MemberReport) {
+    guard talk.isVerbose else { return }
+    let what =
+      switch report.change {
+      case .came: "is dumped from round \(report.round) on"
+      case .left: "left before round \(report.round)"
+      case .replaced: "called execve before round \(report.round)"
+      }
+    say("  process \(report.target.pid) (\(report.target.command.printable)) \(what)")
   }
 
   private func roundFinished(_ report: RoundReport) {
@@ -140,8 +154,15 @@ final class HumanReporter: PredumpReporter {
       "Freeze: took \(isLong ? console.outStyle.yellow(frozen) : console.outStyle.green(frozen)) "
         + "for \(Units.count(report.pages, "page")): "
         + "\(Units.duration(report.freezingNanoseconds)) to stop "
-        + "\(Units.count(UInt64(report.threadCount), "thread")), "
+        + "\(Units.count(UInt64(report.threadCount), "thread"))"
+        + (report.processCount > 1
+          ? " of \(Units.count(UInt64(report.processCount), "process"))" : "") + ", "
         + "\(Units.duration(report.copyNanoseconds)) to find and copy pages")
+    if report.requestsInFlight > 0, !talk.isQuiet {
+      console.warn(
+        "\(Units.count(UInt64(report.requestsInFlight), "io_uring request")) may have been under way "
+          + "in the freeze: what they wrote after it is in no image")
+    }
   }
 
   private func showProgress(_ report: RoundProgress) {

@@ -13,6 +13,25 @@ struct InspectBody: Encodable, Sendable {
     let updatedAt: UInt64
     let outcome: String
     let rounds: [String]
+    let members: [Member]
+
+    struct Member: Encodable {
+      let pid: Int32
+      let parent: Int32
+      let command: String
+      let startTicks: UInt64
+      let firstRound: Int
+      let lastRound: Int
+
+      init(_ member: SessionMember) {
+        pid = member.target.pid
+        parent = member.parent
+        command = member.target.command
+        startTicks = member.target.startTicks
+        firstRound = member.firstRound
+        lastRound = member.lastRound
+      }
+    }
 
     init(_ record: SessionRecord) {
       tool = record.tool
@@ -24,6 +43,7 @@ struct InspectBody: Encodable, Sendable {
       updatedAt = record.updatedAt
       outcome = record.outcome.name
       rounds = record.rounds
+      members = record.members.map { Member($0) }
     }
   }
 
@@ -67,6 +87,25 @@ struct InspectRoundBody: Encodable, Sendable {
     let pagesFromParent: UInt64
   }
 
+  /// A descendant that was dumped with the target.
+  struct Member: Encodable {
+    let pid: Int32
+    let parent: Int32
+    let command: String
+    let since: Int
+    let gone: Bool
+    let vmas: [VMA]
+
+    init(_ member: RoundRecord.Member) {
+      pid = member.target.pid
+      parent = member.parent
+      command = member.target.command
+      since = member.since
+      gone = member.isGone
+      vmas = member.vmas.map { VMA($0) }
+    }
+  }
+
   let name: String
   let index: Int?
   let kind: String?
@@ -86,6 +125,7 @@ struct InspectRoundBody: Encodable, Sendable {
   let copyUs: UInt64?
   let streams: [Stream]
   let vmas: [VMA]
+  let members: [Member]
 
   init(_ round: RoundContents) {
     let record = round.record
@@ -113,6 +153,7 @@ struct InspectRoundBody: Encodable, Sendable {
         pagesStored: $0.pagesStored, pagesZero: $0.pagesZero,
         pagesFromParent: $0.pagesFromParent, payloadBytes: $0.payloadBytes)
     }
+    members = (record?.members ?? []).dropFirst().map { Member($0) }
     vmas = (record?.vmas ?? []).map { VMA($0) } + round.areas.map { VMA($0) }
   }
 }

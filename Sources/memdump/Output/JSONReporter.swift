@@ -20,6 +20,7 @@ final class JSONReporter: PredumpReporter {
   func handle(_ event: PredumpEvent) {
     switch event {
     case .attached(let report): console.event("attached", AttachedBody(report))
+    case .memberChanged(let report): console.event("member", MemberBody(report))
     case .progress(let report): if isVerbose { console.event("progress", ProgressBody(report)) }
     case .roundFinished(let report):
       rounds.add(1, ordering: .acquiringAndReleasing)

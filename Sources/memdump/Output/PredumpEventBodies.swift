@@ -7,6 +7,7 @@ struct AttachedBody: Encodable, Sendable {
   let command: String
   let startTicks: UInt64
   let bootId: String
+  let processes: Int
   let stoppedNs: UInt64
   let residentBytes: UInt64
   let vmas: Int
@@ -16,9 +17,29 @@ struct AttachedBody: Encodable, Sendable {
     command = report.target.command
     startTicks = report.target.startTicks
     bootId = report.target.bootID
+    processes = report.processCount
     stoppedNs = report.stoppedNanoseconds
     residentBytes = report.residentBytes
     vmas = report.vmaCount
+  }
+}
+
+/// `member`: a descendant of the target came or went.
+struct MemberBody: Encodable, Sendable {
+  let pid: Int32
+  let parent: Int32
+  let command: String
+  let startTicks: UInt64
+  let round: Int
+  let change: String
+
+  init(_ report: MemberReport) {
+    pid = report.target.pid
+    parent = report.parent
+    command = report.target.command
+    startTicks = report.target.startTicks
+    round = report.round
+    change = report.change.rawValue
   }
 }
 
@@ -102,6 +123,8 @@ struct ThawedBody: Encodable, Sendable {
   let pages: UInt64
   let pagesFoundByVerification: UInt64?
   let threads: Int
+  let requestsInFlight: UInt32
+  let processes: Int
 
   init(_ report: FreezeReport) {
     frozenNs = report.frozenNanoseconds
@@ -111,6 +134,8 @@ struct ThawedBody: Encodable, Sendable {
     pages = report.pages
     pagesFoundByVerification = report.pagesFoundByVerification
     threads = report.threadCount
+    requestsInFlight = report.requestsInFlight
+    processes = report.processCount
   }
 }
 

@@ -48,6 +48,8 @@ struct RestoreCheckBody: Encodable, Sendable {
     let pagesDifferent: UInt64
     let vmasCompared: UInt64
     let vmasDifferent: UInt64
+    let processesCompared: UInt64
+    let processesDifferent: UInt64
     let first: [First]
     let unreadable: [Range]
 
@@ -57,6 +59,8 @@ struct RestoreCheckBody: Encodable, Sendable {
       pagesDifferent = comparison.pagesDifferent
       vmasCompared = comparison.vmasCompared
       vmasDifferent = comparison.vmasDifferent
+      processesCompared = comparison.processesCompared
+      processesDifferent = comparison.processesDifferent
       first = comparison.first.map {
         First(kind: $0.kind.rawValue, address: hexAddress($0.address), message: $0.message)
       }

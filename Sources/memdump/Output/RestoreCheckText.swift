@@ -64,11 +64,14 @@ struct RestoreCheckText {
   }
 
   private func comparison(_ comparison: MemoryComparison, _ with: String) -> [String] {
+    let isTree = comparison.processesCompared > 1 || comparison.processesDifferent > 0
     var lines = [
       "Compared with \(with): \(Units.count(comparison.pagesCompared, "page")), "
-        + "\(Units.count(comparison.vmasCompared, "VMA")); different: "
-        + "\(Units.count(comparison.pagesDifferent, "page")), "
+        + Units.count(comparison.vmasCompared, "VMA")
+        + (isTree ? " of \(Units.count(comparison.processesCompared, "process"))" : "")
+        + "; different: \(Units.count(comparison.pagesDifferent, "page")), "
         + Units.count(comparison.vmasDifferent, "VMA")
+        + (isTree ? ", \(Units.count(comparison.processesDifferent, "process"))" : "")
     ]
     for first in comparison.first {
       lines.append(

@@ -45,7 +45,7 @@ enum Units {
 
   /// A count with its noun.
   static func count(_ value: UInt64, _ noun: String) -> String {
-    "\(count(value)) \(noun)\(value == 1 ? "" : "s")"
+    "\(count(value)) \(noun)\(value == 1 ? "" : noun.hasSuffix("s") ? "es" : "s")"
   }
 
   /// Pages as bytes.

@@ -1,0 +1,86 @@
+/// Merges what repeated calls report: categories of a page that is reported twice are united.
+///
+/// One call reports in ascending order, each page once. The next call may report pages again that
+/// lie at or after the point of resumption, with the written bit already taken.
+package struct RegionMerger: Sendable {
+  /// What the calls before reported beyond their end of walk. Mostly empty.
+  private var carried: [PageRegion] = []
+  /// What the current call reports.
+  private var current: [PageRegion] = []
+  /// `carried`, while it is made anew.
+  private var earlier: [PageRegion] = []
+
+  package init() {}
+
+  /// Takes a region of the current call.
+  package mutating func add(_ region: PageRegion) { current.append(region) }
+
+  /// Ends the current call, and hands over what lies before `position`, which no later call reports
+  /// again.
+  package mutating func flush<Failure: Error>(
+    before position: UInt64, _ body: (PageRegion) throws(Failure) -> Void
+  ) throws(Failure) {
+    swap(&carried, &earlier)
+    carried.removeAll(keepingCapacity: true)
+    var left = Rest(count: earlier.count)
+    var right = Rest(count: current.count)
+    // One pass over both lists: each piece ends where a region of either begins or ends.
+    while !(left.isEmpty && right.isEmpty) {
+      if !left.isEmpty { left.advance(to: earlier[left.index]) }
+      if !right.isEmpty { right.advance(to: current[right.index]) }
+      let start = min(left.start, right.start)
+      var end = UInt64.max
+      var categories: PageCategories = []
+      left.cut(&end, &categories, from: start)
+      right.cut(&end, &categories, from: start)
+      left.consume(until: end)
+      right.consume(until: end)
+      let head = PageRange(start: start, end: min(end, position))
+      if !head.isEmpty { try body(PageRegion(range: head, categories: categories)) }
+      let tail = PageRange(start: max(start, position), end: end)
+      if !tail.isEmpty { carried.append(PageRegion(range: tail, categories: categories)) }
+    }
+    current.removeAll(keepingCapacity: true)
+  }
+
+  /// What is left of a list: from somewhere in its region `index` on.
+  private struct Rest {
+    let count: Int
+    var index = 0
+    /// Up to where everything was handed over.
+    var done: UInt64 = 0
+    /// Where the rest of the region begins and ends; `.max` behind the last one.
+    var start = UInt64.max
+    var end = UInt64.max
+    var categories: PageCategories = []
+
+    init(count: Int) { self.count = count }
+
+    var isEmpty: Bool { index == count }
+
+    mutating func advance(to region: PageRegion) {
+      start = max(region.range.start, done)
+      end = region.range.end
+      categories = region.categories
+    }
+
+    func cut(_ end: inout UInt64, _ categories: inout PageCategories, from start: UInt64) {
+      if isEmpty { return }
+      if self.start == start {
+        categories.formUnion(self.categories)
+        end = min(end, self.end)
+      } else {
+        end = min(end, self.start)
+      }
+    }
+
+    mutating func consume(until position: UInt64) {
+      if isEmpty { return }
+      done = position
+      if end <= position {
+        index += 1
+        (start, end) = (.max, .max)
+      }
+    }
+  }
+}

@@ -1,0 +1,109 @@
+internal import Images
+internal import Kernel
+internal import SystemPackage
+internal import Tracee
+
+/// A process of the dump: the target, or one of its descendants.
+///
+/// It stands for one address space: after an execve the process is another member. An object,
+/// because arrays cannot hold values that have one owner; for the engine's thread alone.
+final class TreeMember {
+  /// Process id of its parent.
+  let parent: Int32
+  /// Index of the first round that holds it.
+  let since: Int
+  var view: TargetView
+  var tracker: DirtyTracker
+  /// What the last round holds of it.
+  var populated = PopulatedSet()
+  /// Compares in the freeze, if that was asked for.
+  var verifier: FinalVerifier?
+  private var signs = PinnedWriters()
+  /// How warnings begin, which for the target speak of "the process".
+  private let prefix: String
+
+  /// Takes hold of a process, without touching it. Until `attach`, all of its pages count as written.
+  ///
+  /// - Parameter parent: process id of its parent; nil for the target.
+  init(
+    _ process: consuming TargetProcess, parent: Int32?, since: Int, numbers: SharedObjectNumbers,
+    tuning: EngineTuning
+  ) throws(PredumpError) {
+    let view = try TargetView(process, numbers: numbers, faults: tuning.faults)
+    do throws(KernelError) {
+      tracker = DirtyTracker(pagemap: try view.process.open("pagemap"), tuning: tuning)
+    } catch { throw view.explain(error) }
+    prefix = parent == nil ? "" : "process \(view.process.pid) (\(view.identity.command)): "
+    self.view = view
+    self.parent = parent ?? 0
+    self.since = since
+  }
+
+  /// Whether it has exited or called execve.
+  var isGone: Bool { view.process.hasExited || view.memory.isAddressSpaceGone }
+
+  /// Process id.
+  var pid: Int32 { view.process.pid }
+
+  /// Starts tracking: one thread of the process is stopped for a moment.
+  ///
+  /// - Returns: how long it was stopped (ns).
+  func attach(_ faults: FaultPlan) throws(PredumpError) -> UInt64 {
+    let outcome: UserfaultfdInjection.Outcome
+    do throws(TraceError) {
+      outcome = try UserfaultfdInjection.inject(into: view.process, faults: faults)
+    } catch { throw PredumpError(error) }
+    let stopped = outcome.stoppedNanoseconds
+    do throws(KernelError) {
+      tracker.begin(try Userfaultfd(owning: outcome.take(), of: "pid \(pid)"))
+    } catch { throw view.explain(error) }
+    return stopped
+  }
+
+  /// What a round's record says of it.
+  func described(_ space: AddressSpace) -> RoundMember {
+    RoundMember(target: view.identity, parent: parent, since: since, addressSpace: space)
+  }
+
+  /// Looks for writers that a live scan can miss.
+  ///
+  /// - Returns: whether its threads are to be stopped for the scan, and what the user has to know, if
+  ///   that is news.
+  func lookForPinnedWriters(_ mode: ScanMode) throws(PredumpError) -> (stops: Bool, news: String?) {
+    if mode == .live { return (false, nil) }
+    let found: PinnedWriters
+    do throws(KernelError) {
+      found = try PinnedWriters.signs(of: view.process, maps: try view.process.maps())
+    } catch { throw view.explain(error) }
+    tracker.fixedBuffers = found.fixedBuffers
+    let isNews = found != signs && found.needsStoppedScan
+    signs = found
+    return (mode == .stopped || found.needsStoppedScan, isNews ? prefix + found.warning : nil)
+  }
+
+  /// Requests of io_uring that the kernel has not answered.
+  var requestsInFlight: UInt32 {
+    PinnedWriters.requestsInFlight(of: view.process, rings: signs.rings)
+  }
+
+  /// What a freeze would find: the tracked pages that were written, and what is taken in every
+  /// round.
+  func pending(_ vmas: [VMARecord]) throws(PredumpError) -> PendingPages {
+    var pending: PendingPages
+    do throws(KernelError) { pending = try tracker.pending(vmas) } catch {
+      throw view.explain(error)
+    }
+    for vma in vmas where vma.treatment != .tracked && vma.pagesStored > 0 {
+      pending.pageCount += vma.pagesStored
+      pending.runCount += 1
+    }
+    return pending
+  }
+
+  /// Threads of the process now.
+  func threadCount() throws(PredumpError) -> Int {
+    do throws(KernelError) { return try view.process.threadIDs().count } catch {
+      throw view.explain(error)
+    }
+  }
+}
