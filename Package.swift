@@ -33,7 +33,7 @@ let package = Package(
       name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .target(name: "CCRIUImages", dependencies: ["CProtobufC"]),
 
-    // Arrows point down only: memdump -> Predump -> Tracee, Images -> Kernel.
+    // Arrows point down only: memdump -> Migration -> Predump -> Tracee, Images -> Kernel.
     .target(
       name: "Kernel",
       dependencies: ["CLinux", .product(name: "SystemPackage", package: "swift-system")],
@@ -51,10 +51,16 @@ let package = Package(
       dependencies: [
         "Kernel", "Tracee", "Images", .product(name: "SystemPackage", package: "swift-system"),
       ], swiftSettings: strict),
+    .target(
+      name: "Migration",
+      dependencies: [
+        "Kernel", "Images", "Predump",
+        .product(name: "SystemPackage", package: "swift-system"),
+      ], swiftSettings: strict),
     .executableTarget(
       name: "memdump",
       dependencies: [
-        "Predump", "Images", "Tracee", "Kernel",
+        "Migration", "Predump", "Images", "Tracee", "Kernel",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "SystemPackage", package: "swift-system"),
       ], swiftSettings: strict),
@@ -86,6 +92,12 @@ let package = Package(
       name: "PredumpTests",
       dependencies: [
         "Predump", "Images", "Kernel", "TestSupport", "CTestSupport", "workload", "memdump",
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "MigrationTests",
+      dependencies: [
+        "Migration", "Predump", "Images", "Kernel", "TestSupport", "workload", "memdump",
       ],
       swiftSettings: strict),
     .testTarget(

@@ -24,6 +24,12 @@ package struct Directory: ~Copyable, Sendable {
     return Directory(OwnedDescriptor(owning: number), path: path)
   }
 
+  /// Creates the directory at `path`, mode 0700, and opens it. It must not exist.
+  package static func create(_ path: String) throws(KernelError) -> Directory {
+    _ = try invoke("mkdir", on: path) { clinux_mkdirat(AT_FDCWD, path, 0o700) }
+    return try open(path, followSymlink: false)
+  }
+
   /// Opens the directory `name` in this one. A symbolic link is refused.
   package func directory(_ name: String) throws(KernelError) -> Directory {
     let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW
@@ -66,6 +72,16 @@ package struct Directory: ~Copyable, Sendable {
   package func createFile(_ name: String) throws(KernelError) -> OwnedDescriptor {
     let flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW
     return OwnedDescriptor(owning: try openNumber(name, flags: flags, mode: 0o600))
+  }
+
+  /// Creates the program `name` with this text, mode 0700. It must not exist.
+  package func createProgram(_ name: String, text: String) throws(KernelError) {
+    let number = try openNumber(
+      name, flags: O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode: 0o700)
+    let file = File(OwnedDescriptor(owning: number), path: join(name))
+    try Array(text.utf8).withUnsafeBufferPointer { bytes throws(KernelError) in
+      try file.write(UnsafeRawBufferPointer(bytes))
+    }
   }
 
   /// Creates the directory `name`, mode 0700, and opens it. It must not exist.

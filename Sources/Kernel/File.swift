@@ -29,6 +29,16 @@ package struct File: ~Copyable, Sendable {
     return File(OwnedDescriptor(owning: number), path: name)
   }
 
+  /// What takes every byte and keeps none (null(4)).
+  package static func discarding() throws(KernelError) -> File {
+    let path = "/dev/null"
+    let writeOnlyCloseOnExec: CInt = 0o2000001
+    let number = try invoke("open", on: path) {
+      clinux_openat(-100, path, writeOnlyCloseOnExec, 0)
+    }
+    return File(OwnedDescriptor(owning: number), path: path)
+  }
+
   /// Makes the file `byteCount` bytes long.
   package func resize(to byteCount: UInt64) throws(KernelError) {
     _ = try invoke("ftruncate", on: path) { clinux_ftruncate(descriptor.number, byteCount) }

@@ -17,4 +17,15 @@ package struct OwnedDescriptor: ~Copyable, Sendable {
     discard self
     return number
   }
+
+  /// Writes all of `bytes` at the file's position, or into the pipe.
+  package func write(_ bytes: UnsafeRawBufferPointer, subject: String) throws(KernelError) {
+    guard let base = bytes.baseAddress else { return }
+    var done = 0
+    while done < bytes.count {
+      done += try invoke("write", on: subject) {
+        clinux_write(number, base + done, bytes.count - done)
+      }
+    }
+  }
 }

@@ -19,6 +19,11 @@ public struct PageRange: Sendable, Hashable {
     self.init(start: start, end: start + pageCount * pageBytes)
   }
 
+  /// Every page of any address space.
+  package static var everything: PageRange {
+    PageRange(start: 0, end: UInt64.max / pageBytes * pageBytes)
+  }
+
   /// Length in bytes.
   public var byteCount: UInt64 { end - start }
   /// Length in pages.

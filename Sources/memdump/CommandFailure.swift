@@ -1,5 +1,6 @@
 internal import Images
 internal import Kernel
+internal import Migration
 internal import Predump
 internal import SystemPackage
 
@@ -29,6 +30,29 @@ struct CommandFailure: Error {
       default: error.kind == .missingFile ? .noImages : .damaged
       }
     self.init(status, kind: error.kind.rawValue, "\(error)")
+  }
+
+  /// Explains why CRIU's part failed.
+  init(_ error: MigrationError) {
+    switch error {
+    case .images(let cause): self.init(reading: cause)
+    case .process(let cause): self.init(cause)
+    case .notStopped:
+      self.init(.unsuitableTarget, kind: "not-stopped", "\(error)")
+    case .notRestorable(let report):
+      let status: ExitStatus =
+        switch report.verdict {
+        case .noImages: .noImages
+        case .consistentNotRestorable: .notRestorable
+        default: .damaged
+        }
+      self.init(status, kind: report.verdict.rawValue, "\(error)")
+    case .noCRIU: self.init(.failure, kind: "no-criu", "\(error)")
+    case .criu: self.init(.failure, kind: "criu", "\(error)")
+    case .declined: self.init(.failure, kind: "declined", "\(error)")
+    case .peer: self.init(.failure, kind: "peer", "\(error)")
+    case .kernel(let cause): self.init(Self.status(cause.errno), kind: "kernel", "\(error)")
+    }
   }
 
   private static func classify(_ error: PredumpError) -> (ExitStatus, String) {

@@ -18,7 +18,8 @@ internal import Predump
     version: "memdump \(Predump.version) (image records: version \(ChainContents.recordVersion))",
     subcommands: [
       PredumpCommand.self, ReceiveCommand.self, RestoreCheckCommand.self, MergeCommand.self,
-      InspectCommand.self, CheckCommand.self,
+      InspectCommand.self, CheckCommand.self, CRIUDumpCommand.self, RestoreCommand.self,
+      ServeCommand.self,
     ])
 
   static func main() { Launcher.run(Array(CommandLine.arguments.dropFirst())) }

@@ -8,6 +8,7 @@
 #include "clinux_files.h"
 #include "clinux_process.h"
 #include "clinux_ptrace.h"
+#include "clinux_sockets.h"
 #include "clinux_tracking.h"
 
 #endif

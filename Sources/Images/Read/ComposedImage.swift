@@ -44,37 +44,78 @@ package struct ComposedImage: ~Copyable {
 
   deinit { batch.deallocate() }
 
-  /// Calls `body` with every populated page, in ascending order and in pieces of at most
+  /// Calls `body` with every populated page of `pages`, in ascending order and in pieces of at most
   /// `batchBytes`. The bytes are good until `body` returns.
   ///
   /// - Throws: what is wrong with the images, or what `body` throws.
   package mutating func forEachRun(
+    in pages: PageRange = PageRange.everything,
     _ body: (PageRange, UnsafeRawBufferPointer) throws -> Void
   ) throws {
-    try forEachFlaggedRun { (range, _, bytes) in try body(range, bytes) }
+    try forEachFlaggedRun(in: pages) { (range, _, bytes) in try body(range, bytes) }
   }
 
   /// As `forEachRun`, with the flags that the pages are stored with.
   package mutating func forEachFlaggedRun(
+    in pages: PageRange = PageRange.everything,
     _ body: (PageRange, PagemapFlags, UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    try forEachOwner(in: pages) { (owned, level, image) throws in
+      var address = owned.start
+      while address < owned.end {
+        let count = Int(min(owned.end - address, UInt64(Self.batchBytes)))
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: image.batch[..<count])
+        try image.read(address, level: level, into: bytes)
+        let next = address + UInt64(count)
+        image.lastRead = next
+        let flags = image.levels[level].entry.flags.subtracting(.payloadAligned)
+        try body(PageRange(start: address, end: next), flags, UnsafeRawBufferPointer(bytes))
+        address = next
+      }
+    }
+  }
+
+  /// Calls `body` with every run of populated pages of `pages` whose bytes are in one round, in
+  /// ascending order: which round, 0 the newest, and the flags that it has them under. Reads
+  /// pagemaps alone.
+  package mutating func forEachOwner(
+    in pages: PageRange = PageRange.everything,
+    _ body: (PageRange, Int, PagemapFlags) throws -> Void
+  ) throws {
+    try forEachOwner(in: pages) { (owned, level, image) throws in
+      try body(owned, level, image.levels[level].entry.flags)
+    }
+  }
+
+  /// As `forEachOwner`, with the place of the owner's entry.
+  mutating func forEachPlace(_ body: (PageRange, Int, PagemapReader.Place) -> Void) throws {
+    try forEachOwner(in: .everything) { (owned, level, image) throws in
+      body(owned, level, PagemapReader.Place(image.levels[level].entry))
+    }
+  }
+
+  /// How many rounds have the stream.
+  var depth: Int { levels.count }
+
+  /// Goes to an entry of one round, for `read(_:level:into:)`.
+  func go(to place: PagemapReader.Place, level: Int) throws(ImageError) {
+    try levels[level].go(to: place)
+  }
+
+  private mutating func forEachOwner(
+    in pages: PageRange, _ body: (PageRange, Int, inout ComposedImage) throws -> Void
   ) throws {
     guard let top = levels.first else { return }
     try rewind()
+    try top.seek(to: pages.start)
     while !top.isAtEnd {
-      let range = top.entry.range
+      let range = top.entry.range.intersection(pages)
+      if range.isEmpty { return }
       var address = range.start
       while address < range.end {
         let (level, end) = try owner(of: address, before: range.end)
-        while address < end {
-          let count = Int(min(end - address, UInt64(Self.batchBytes)))
-          let bytes = UnsafeMutableRawBufferPointer(rebasing: batch[..<count])
-          try read(address, level: level, into: bytes)
-          let next = address + UInt64(count)
-          lastRead = next
-          let flags = levels[level].entry.flags.subtracting(.payloadAligned)
-          try body(PageRange(start: address, end: next), flags, UnsafeRawBufferPointer(bytes))
-          address = next
-        }
+        try body(PageRange(start: address, end: end), level, &self)
+        address = end
       }
       try top.advance()
     }
@@ -131,7 +172,7 @@ package struct ComposedImage: ~Copyable {
   }
 
   /// Fills `target` with the pages of the current entry of `level` from `address` on.
-  private func read(_ address: UInt64, level: Int, into target: UnsafeMutableRawBufferPointer)
+  func read(_ address: UInt64, level: Int, into target: UnsafeMutableRawBufferPointer)
     throws(ImageError)
   {
     let stream = levels[level]

@@ -53,6 +53,27 @@ struct PagemapReader: ~Copyable {
     payloadEnd = 0
   }
 
+  /// Where an entry is, to come back to it.
+  struct Place {
+    /// Where its record starts in the pagemap.
+    let recordOffset: UInt64
+    /// Where the payload before it ends in the pages file.
+    let payloadEnd: UInt64
+
+    init(_ entry: PagemapEntry) {
+      recordOffset = entry.recordOffset
+      payloadEnd = entry.paddingOffset
+    }
+  }
+
+  /// Goes to the entry at `place`. `fileDigest` means nothing after it.
+  mutating func go(to place: Place) throws(ImageError) {
+    records.seek(to: place.recordOffset)
+    entry.range = PageRange(start: 0, end: 0)
+    payloadEnd = place.payloadEnd
+    guard try advance() else { throw error(.truncated, "the entry is gone") }
+  }
+
   /// An error about the current entry.
   func error(_ kind: DamageKind, _ message: String) -> ImageError {
     records.error(kind, address: entry.range.start, message)

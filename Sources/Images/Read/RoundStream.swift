@@ -76,6 +76,14 @@ final class RoundStream {
     try advance()
   }
 
+  /// Goes to the entry at `place`, before or after the current one.
+  func go(to place: PagemapReader.Place) throws(ImageError) {
+    try pagemap.go(to: place)
+    isAtEnd = false
+    block = 0
+    blockOffset = pagemap.entry.payloadOffset
+  }
+
   /// Goes to the first entry that ends after `address`. Addresses ascend from call to call.
   func seek(to address: UInt64) throws(ImageError) {
     while !isAtEnd && pagemap.entry.range.end <= address { try advance() }
@@ -91,8 +99,8 @@ final class RoundStream {
   }
 
   /// Reads block `index` of the current entry into `target`, which is as long as the block, and
-  /// compares it with its digest if that was asked for. Indices ascend from call to call. `scratch`
-  /// is at least as long as a stored block.
+  /// compares it with its digest if that was asked for. Fast for ascending indices; where digests are
+  /// compared they must ascend. `scratch` is at least as long as a stored block.
   func readBlock(
     _ index: Int, into target: UnsafeMutableRawBufferPointer,
     scratch: UnsafeMutableRawBufferPointer
@@ -115,6 +123,7 @@ final class RoundStream {
     _ index: Int, _ address: UInt64, into target: UnsafeMutableRawBufferPointer,
     scratch: UnsafeMutableRawBufferPointer
   ) throws(ImageError) {
+    if index < block { (block, blockOffset) = (0, pagemap.entry.payloadOffset) }
     while block < index {
       blockOffset += UInt64(pagemap.entry.blockSizes[block])
       block += 1

@@ -24,6 +24,25 @@ struct Inventory: Sendable, Equatable {
     }
     return inventory
   }
+
+  /// Makes the version in `inventory.img` of `source` fit for a chain with compressed pages, or for
+  /// one without, and writes it to `target`, which may be the same directory. CRIU 4.3 asks the
+  /// newest directory alone.
+  static func rewrite(
+    from source: borrowing Directory, to target: borrowing Directory, isCompressed: Bool
+  ) throws(ImageError) {
+    let name = ImageFormat.inventoryName
+    var reader = try RecordReader.open(name, in: source, magics: [ImageFormat.inventory])
+    guard try reader.advance() else { throw reader.error(.truncated, "the inventory is empty") }
+    // Fields that we do not know are kept as they are.
+    let message = try reader.message(Criu__InventoryEntry.self)
+    message.pointee.img_version =
+      isCompressed ? ImageFormat.compressedVersion : ImageFormat.plainVersion
+    try? target.removeFile(name)
+    var writer = try RecordWriter(name, in: target, magics: [ImageFormat.inventory])
+    try writer.append(message.pointee)
+    _ = try writer.finish(sync: false)
+  }
 }
 
 /// A VMA as CRIU's `mm-PID.img` has it.

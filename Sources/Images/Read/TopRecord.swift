@@ -42,4 +42,12 @@ extension ImageChain {
     }
     return members
   }
+
+  /// The processes whose memory the newest round has.
+  package func processes() throws(ImageError) -> [Int32] {
+    guard let top = rounds.first else { return [] }
+    return try streams(of: top).compactMap {
+      if case .process(let pid) = $0 { pid } else { nil }
+    }
+  }
 }

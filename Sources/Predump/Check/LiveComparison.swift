@@ -1,5 +1,5 @@
-internal import Images
-internal import Kernel
+package import Images
+package import Kernel
 internal import SystemPackage
 internal import Tracee
 
@@ -63,7 +63,10 @@ public enum LiveComparison {
     return result
   }
 
-  private static func find(_ pid: Int32, dumpedAs target: TargetIdentity) throws(PredumpError)
+  /// The process `pid`, if it is still the one that was dumped.
+  ///
+  /// - Throws: `.targetGone`, or `.unsuitableTarget` if it is another one.
+  package static func find(_ pid: Int32, dumpedAs target: TargetIdentity) throws(PredumpError)
     -> TargetProcess
   {
     let process: TargetProcess

@@ -1,0 +1,58 @@
+internal import Kernel
+internal import SystemPackage
+
+/// The `criu` of this machine.
+public struct CRIUProgram: Sendable {
+  /// Its path, or a name that is looked for as a shell does.
+  public var path: String
+
+  /// Takes the program at `path`.
+  public init(_ path: String = "criu") { self.path = path }
+
+  /// Whether it reads images with LZ4 blocks. CRIU 4.3 has them only if built with liblz4, and an
+  /// older one does not know the question: both answer with failure.
+  func readsCompressedImages() throws(MigrationError) -> Bool {
+    let check = try start(["check", "--feature", "compress"], directory: nil, output: .discarded)
+    return try Self.wait(check) == .exited(0)
+  }
+
+  /// Starts it; ^C on our terminal passes it by.
+  func start(
+    _ arguments: [String], directory: CInt?, output: ChildProcess.Output
+  ) throws(MigrationError) -> ChildProcess {
+    do throws(KernelError) {
+      return try ChildProcess(
+        path, arguments, directory: directory, output: output, hasOwnGroup: true)
+    } catch {
+      if [.noSuchFileOrDirectory, .permissionDenied].contains(error.errno) {
+        throw .noCRIU(path: path, error)
+      }
+      throw .kernel(error)
+    }
+  }
+
+  /// Waits for a program's end.
+  static func wait(_ child: consuming ChildProcess) throws(MigrationError) -> ChildProcess.End {
+    do throws(KernelError) { return try child.wait() } catch { throw .kernel(error) }
+  }
+
+  /// What a log says of a failure: its last errors, or, without any, its last lines.
+  static func complaints(in directory: borrowing Directory, log: String) -> [String] {
+    let limit = 8
+    guard let file = try? directory.openFile(log),
+      let bytes = try? readToEnd(file, path: directory.join(log))
+    else { return ["(there is no log)"] }
+    let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init)
+    let errors = lines.filter { $0.contains("Error") }
+    return Array((errors.isEmpty ? lines : errors).suffix(limit))
+  }
+}
+
+extension ChildProcess.End: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .exited(let status): "ended with status \(status)"
+    case .killed(let signal): "was ended by signal \(signal)"
+    }
+  }
+}

@@ -1,0 +1,61 @@
+public import Images
+public import Kernel
+public import Predump
+internal import SystemPackage
+
+/// Why CRIU's part of a dump, a restore or a migration did not succeed.
+public enum MigrationError: Error, Sendable {
+  /// Images cannot be written or read.
+  case images(ImageError)
+  /// The process is gone, is another one, or may not be touched.
+  case process(PredumpError)
+  /// The process runs: what the rounds hold is not what it holds now.
+  case notStopped(pid: Int32)
+  /// There is no CRIU to be run.
+  case noCRIU(path: String, KernelError)
+  /// CRIU failed; `log` names its log, and `lines` are what it says there.
+  case criu(action: String, end: String, log: String, lines: [String])
+  /// The command that decides over the process did not succeed: the process runs on.
+  case declined(command: String, end: String)
+  /// The chain is not one that can be restored.
+  case notRestorable(ChainReport)
+  /// The other side of a connection said something that makes no sense.
+  case peer(String)
+  /// Anything else that the kernel refused.
+  case kernel(KernelError)
+}
+
+extension MigrationError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .images(let error): "\(error)"
+    case .process(let error): "\(error)"
+    case .notStopped(let pid):
+      "process \(pid) is not stopped: it may have written since the last round; "
+        + "dump it with predump --leave stopped"
+    case .noCRIU(let path, let error):
+      "criu cannot be run as \(path) (\(error.errno.description)): install it or name it with --criu"
+    case .criu(let action, let end, let log, let lines):
+      (["criu \(action) \(end); its log \(log) says:"] + lines).joined(separator: "\n  ")
+    case .declined(let command, let end): "\(command) \(end): the process runs on here"
+    case .notRestorable(let report):
+      "\(report.directory) cannot be restored; restore-check says what is wrong with it"
+    case .peer(let text): text
+    case .kernel(let error): "\(error)"
+    }
+  }
+}
+
+extension MigrationError {
+  /// Sorts what the layers below throw.
+  init(_ error: any Error) {
+    switch error {
+    case let error as MigrationError: self = error
+    case let error as ImageError: self = .images(error)
+    case let error as PredumpError: self = .process(error)
+    case let error as KernelError: self = .kernel(error)
+    default:
+      self = .kernel(KernelError(call: "migration", subject: "\(error)", errno: .ioError))
+    }
+  }
+}
