@@ -14,7 +14,7 @@ import Testing
     let text = outcome.out.joined(separator: "\n")
     #expect(text.contains("Exit codes: 0 done"))
     #expect(text.contains("  memdump \(command) "))
-    #expect(outcome.out.count <= 75, "more than a screen")
+    #expect(outcome.out.count <= 80, "more than a screen")
     #expect(outcome.out.allSatisfy { $0.count <= 80 })
   }
 

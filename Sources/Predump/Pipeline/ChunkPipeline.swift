@@ -27,7 +27,7 @@ final class ChunkPipeline {
   /// A chunk for the encoders, and who fills it.
   private struct Work: Sendable {
     let chunk: Chunk
-    let reader: RoundReader
+    let reader: RoundReader?
   }
 
   /// What the writer is told, each with its place in the order.
@@ -67,7 +67,7 @@ final class ChunkPipeline {
         // Work on memory, and on files that are open.
         try? ThisThread.keepCapabilities([])
         while let work = filled.take() {
-          work.reader.load(work.chunk)
+          work.reader?.load(work.chunk)
           work.chunk.encode()
           encoded.put(.chunk(work.chunk))
         }
@@ -103,8 +103,8 @@ final class ChunkPipeline {
     return chunk
   }
 
-  /// Sends a chunk on its way; `reader` fills it first.
-  func submit(_ chunk: Chunk, _ reader: RoundReader) {
+  /// Sends a chunk on its way; `reader`, if there is one, fills it first.
+  func submit(_ chunk: Chunk, _ reader: RoundReader?) {
     chunk.sequence = takeSequence()
     filled.put(Work(chunk: chunk, reader: reader))
   }

@@ -4,7 +4,7 @@ internal import Kernel
 /// Fills chunks with what a round holds, or with what is to be read for it, and counts.
 struct RoundCopier {
   private let pipeline: ChunkPipeline
-  /// Of the current process or object.
+  /// Of the current process or object; nil where all pages are at hand.
   private var reader: RoundReader?
   private let cancellation: Cancellation?
   private var throttle: Throttle
@@ -115,7 +115,7 @@ struct RoundCopier {
 
   /// Sends the last, partly filled chunk on its way.
   mutating func flush() {
-    if let chunk, let reader { pipeline.submit(chunk, reader) }
+    if let chunk { pipeline.submit(chunk, reader) }
     chunk = nil
   }
 
@@ -123,8 +123,7 @@ struct RoundCopier {
     if let chunk, !chunk.isFull { return chunk }
     flush()
     if cancellation?.isCancelled ?? false { throw .interrupted }
-    guard let reader else { throw .pipeline }
-    if let failure = reader.progress.failure { throw .kernel(failure) }
+    if let failure = reader?.progress.failure { throw .kernel(failure) }
     do throws(PipelineFailed) {
       let fresh = try pipeline.takeChunk()
       chunk = fresh
