@@ -900,7 +900,7 @@ const ProtobufCMessageDescriptor memdump__block_digests__descriptor =
   (ProtobufCMessageInit) memdump__block_digests__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor memdump__round__field_descriptors[12] =
+static const ProtobufCFieldDescriptor memdump__round__field_descriptors[13] =
 {
   {
     "index",
@@ -1046,6 +1046,18 @@ static const ProtobufCFieldDescriptor memdump__round__field_descriptors[12] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "target_since",
+    13,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Memdump__Round, has_target_since),
+    offsetof(Memdump__Round, target_since),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned memdump__round__field_indices_by_name[] = {
   8,   /* field[8] = copy_us */
@@ -1058,13 +1070,14 @@ static const unsigned memdump__round__field_indices_by_name[] = {
   7,   /* field[7] = scan_us */
   4,   /* field[4] = started_at */
   2,   /* field[2] = target */
+  12,   /* field[12] = target_since */
   3,   /* field[3] = uptime_us */
   9,   /* field[9] = wall_us */
 };
 static const ProtobufCIntRange memdump__round__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 12 }
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor memdump__round__descriptor =
 {
@@ -1074,7 +1087,7 @@ const ProtobufCMessageDescriptor memdump__round__descriptor =
   "Memdump__Round",
   "memdump",
   sizeof(Memdump__Round),
-  12,
+  13,
   memdump__round__field_descriptors,
   memdump__round__field_indices_by_name,
   1,  memdump__round__number_ranges,

@@ -149,10 +149,15 @@ struct  Memdump__Round
    */
   protobuf_c_boolean has_descendants;
   protobuf_c_boolean descendants;
+  /*
+   * The first round that holds the target's present address space, if an execve gave it another one.
+   */
+  protobuf_c_boolean has_target_since;
+  uint32_t target_since;
 };
 #define MEMDUMP__ROUND__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&memdump__round__descriptor) \
-    , 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /*

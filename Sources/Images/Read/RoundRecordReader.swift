@@ -118,9 +118,13 @@ struct RoundRecordReader: ~Copyable {
     }
     result.index = Int(round.index)
     result.kind = kind
+    let since = round.has_target_since != 0 ? round.target_since : 1
+    guard since > 0, since <= round.index else {
+      throw records.error(.value, "round \(round.index) has a target since round \(since)")
+    }
     result.members = [
       RoundRecord.Member(
-        target: TargetIdentity(round.target.pointee), parent: 0, since: 1, isGone: false)
+        target: TargetIdentity(round.target.pointee), parent: 0, since: Int(since), isGone: false)
     ]
     pids = [round.target.pointee.pid]
     result.includesDescendants = round.has_descendants != 0 && round.descendants != 0

@@ -76,6 +76,10 @@ struct RoundRecordWriter: ~Copyable {
       round.has_descendants = 1
       round.descendants = 1
     }
+    if target.since > 1 {
+      round.has_target_since = 1
+      round.target_since = UInt32(clamping: target.since)
+    }
     round.uptime_us = description.uptimeMicroseconds
     round.started_at = description.startedAt
     round.freezing_us = statistics.freezingMicroseconds

@@ -19,6 +19,8 @@ public struct PredumpOptions: Sendable {
   public var compression: PageCompression = .lz4(pagesPerBlock: 64, acceleration: 1)
   /// When to stop going round.
   public var policy = ConvergencePolicy()
+  /// What to do when the process calls execve, which gives it another address space.
+  public var onExec = ExecAction.abort
   /// Whether a frozen round ends the dump; without it the images are not restorable yet.
   public var takesFinalRound = true
   /// What the process is to be after the frozen round.
@@ -63,6 +65,15 @@ public struct PredumpOptions: Sendable {
     self.pid = pid
     self.destination = destination
   }
+}
+
+/// What becomes of a dump whose process calls execve.
+public enum ExecAction: String, Sendable, CaseIterable {
+  /// It ends.
+  case abort
+  /// It starts anew: the next round stores all of the new address space, and takes nothing from the
+  /// rounds before.
+  case restart
 }
 
 /// When a round's scan is made.

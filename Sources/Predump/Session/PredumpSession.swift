@@ -20,6 +20,10 @@ struct PredumpSession: ~Copyable {
   private let began = MonotonicClock.now
   private var estimate = FreezeEstimate()
   private var pendingHistory: [UInt64] = []
+  /// How often the target may call execve before that is the end.
+  private static let mostRestarts = 8
+  private var restarts = 0
+  private var roundsBeforeRestart = 0
   private var reports: [RoundReport] = []
   private let residentPages: UInt64
   /// Whether somebody had stopped the process before this dump.
@@ -92,7 +96,7 @@ struct PredumpSession: ~Copyable {
           target: identity, processCount: tree.members.count,
           stoppedNanoseconds: attachment.stoppedNanoseconds,
           residentBytes: attachment.residentBytes, vmaCount: attachment.vmaCount)))
-    Privileges.reduce(attachesMore: options.includesDescendants)
+    Privileges.reduce(attachesMore: options.includesDescendants || options.onExec == .restart)
     self.options = options
     self.cancellation = cancellation
     self.onEvent = onEvent
@@ -106,6 +110,37 @@ struct PredumpSession: ~Copyable {
   }
 
   private mutating func runToEnd() throws(PredumpError) -> PredumpSummary {
+    while true {
+      do throws(PredumpError) {
+        return try runUntilExec()
+      } catch {
+        try restart(after: error)
+      }
+    }
+  }
+
+  /// Begins anew if the target called execve and that is what the user wants.
+  ///
+  /// - Throws: `error`, if not.
+  private mutating func restart(after error: PredumpError) throws(PredumpError) {
+    guard options.onExec == .restart, case .targetGone(options.pid, .replaced) = error,
+      restarts < Self.mostRestarts
+    else { throw error }
+    restarts += 1
+    roundsBeforeRestart = reports.count
+    pendingHistory = []
+    do throws(PredumpError) { try tree.restartTarget(round: reports.count + 1) } catch {
+      // Once more, before we had it.
+      if case .targetGone(options.pid, .replaced) = error { return try restart(after: error) }
+      throw error
+    }
+    onEvent(
+      .warning(
+        "process \(options.pid) called execve: what it has become is dumped from round "
+          + "\(reports.count + 1) on"))
+  }
+
+  private mutating func runUntilExec() throws(PredumpError) -> PredumpSummary {
     while true {
       let verdict = try runLiveRound()
       switch verdict {
@@ -165,7 +200,7 @@ struct PredumpSession: ~Copyable {
     let now = MonotonicClock.now
     let verdict = options.policy.verdict(
       for: ConvergencePolicy.Sample(
-        rounds: reports.count + 1, pendingPages: pendingHistory,
+        rounds: reports.count + 1 - roundsBeforeRestart, pendingPages: pendingHistory,
         estimatedFreezeNanoseconds: freeze, elapsedNanoseconds: now - began))
     let wall = now - plan.began
     let report = RoundReport(

@@ -63,6 +63,24 @@ struct TargetTree {
     return attachment
   }
 
+  /// Takes hold of what the target has become by an execve, and tracks that.
+  mutating func restartTarget(round: Int) throws(PredumpError) {
+    let process: TargetProcess
+    do throws(KernelError) { process = try TargetProcess(pid: target.pid) } catch {
+      throw .targetGone(pid: options.pid, how: .exited)
+    }
+    let outcome = TargetChecks(pid: target.pid, privileges: PrivilegeChecks()).run()
+    if let failure = outcome.findings.compactMap(\.failure).first { throw failure }
+    let fresh = try TreeMember(
+      process, parent: nil, since: round, numbers: numbers, tuning: options.tuning)
+    guard fresh.isSameProcess(as: target) else {
+      throw .targetGone(pid: options.pid, how: .exited)
+    }
+    _ = try fresh.attach(options.faults)
+    replaceMembers(by: [fresh] + members.dropFirst(), round: round)
+    announce(round: round)
+  }
+
   /// Looks who came and who went, and tracks those who came.
   ///
   /// - Returns: how long threads of new members stood still (ns).

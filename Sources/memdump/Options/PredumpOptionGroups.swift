@@ -89,6 +89,12 @@ struct ConvergenceOptions: ParsableArguments {
     transform: Choice.parser(StallAction.self))
   var onStall = StallAction.final
 
+  @Option(
+    help: ArgumentHelp(
+      "When the process calls execve: restart or abort (default: abort).", valueName: "action"),
+    transform: Choice.parser(ExecAction.self))
+  var onExec = ExecAction.abort
+
   func apply(to options: inout PredumpOptions) {
     options.policy.targetDowntimeNanoseconds = targetDowntime.nanoseconds
     options.policy.maxRounds = maxRounds
@@ -96,6 +102,7 @@ struct ConvergenceOptions: ParsableArguments {
     options.policy.thresholdPages = thresholdPages
     options.policy.minShrinkPercent = minShrink
     options.policy.onStall = onStall
+    options.onExec = onExec
   }
 }
 
