@@ -15,6 +15,7 @@ import Testing
       [
         "predump", "--pid", "\(pid)", "--images-dir", images, "--json", "--no-sync",
         "--target-downtime", "1us", "--threshold-pages", "0", "--max-rounds", "1000",
+        "--pause-between-rounds", "1h",
       ] + more)
     _ = try memdump.wait(for: "round")
     return memdump
