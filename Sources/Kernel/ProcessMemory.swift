@@ -57,8 +57,10 @@ package struct ProcessMemory: ~Copyable, Sendable {
         // memory where the kernel keeps that to tracers.
         if errno == .ioError || errno == .badAddress {
           let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
-          let substitute = substitute.withLock { $0 }
-          guard let count = substitute?(address + UInt64(done), rest), count > 0 else { break }
+          // One at a time: the substitute is one thread.
+          let start = address + UInt64(done)
+          let count = substitute.withLock { $0?(start, rest) ?? 0 }
+          if count <= 0 { break }
           done += count
           continue
         }

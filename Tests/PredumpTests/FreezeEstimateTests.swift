@@ -69,4 +69,14 @@ struct FreezeEstimateTests {
     let estimate = FreezeEstimate()
     #expect(estimate.nanoseconds(pages: 1 << 35, reads: 1 << 35, threads: 1 << 22) > 0)
   }
+
+  @Test("several threads shorten the copy of many runs, and nothing else") func threads() {
+    var estimate = FreezeEstimate()
+    let few = estimate.nanoseconds(pages: 32, reads: 32, threads: 1)
+    let many = estimate.nanoseconds(pages: 30_000, reads: 30_000, threads: 1)
+    estimate.copyThreads = 2
+    #expect(estimate.nanoseconds(pages: 32, reads: 32, threads: 1) == few)
+    let shared = estimate.nanoseconds(pages: 30_000, reads: 30_000, threads: 1)
+    #expect(shared < many && shared > many / 2)
+  }
 }

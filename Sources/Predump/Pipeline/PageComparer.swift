@@ -17,13 +17,9 @@ final class PageComparer {
   /// Pages that a thread reads at once: they stay in its processor's cache until they are digested.
   private static let piecePages = 64
 
-  private let jobs = BlockingQueue<Job>()
-  private let ends = BlockingQueue<Void>()
-  private let helperCount: Int
-  // Allocated and freed here. `verdicts` is shared with the helpers during a job, each byte written
-  // by one thread; `buffer` is the engine thread's.
+  private let crew: ThreadCrew
+  // Allocated and freed here. Shared with the crew during a job, each byte written by one thread.
   private let verdicts: UnsafeMutablePointer<Bool>
-  private let buffer: UnsafeMutableRawBufferPointer
   /// Pages compared, and the time that it took.
   private(set) var counters = CopyCounters()
 
@@ -49,7 +45,10 @@ final class PageComparer {
       self.verdicts = verdicts
     }
 
-    func work(_ buffer: UnsafeMutableRawBufferPointer) {
+    func work() {
+      let buffer = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: PageComparer.piecePages * Int(pageBytes), alignment: Int(pageBytes))
+      defer { buffer.deallocate() }
       while true {
         let first = next.wrappingAdd(1, ordering: .relaxed).oldValue * PageComparer.piecePages
         if first >= pageCount { return }
@@ -76,35 +75,13 @@ final class PageComparer {
     }
   }
 
-  /// Starts the threads.
-  ///
-  /// - Parameter processors: how many threads compare, the calling one included.
-  init(processors: Int) throws(KernelError) {
-    helperCount = max(0, processors - 1)
+  /// - Parameter crew: who compares.
+  init(_ crew: ThreadCrew) {
+    self.crew = crew
     verdicts = .allocate(capacity: Int(Self.batchPages))
-    let pieceBytes = Self.piecePages * Int(pageBytes)
-    buffer = .allocate(byteCount: pieceBytes, alignment: Int(pageBytes))
-    let (jobs, ends) = (jobs, ends)
-    for _ in 0..<helperCount {
-      _ = try OSThread(name: "memdump-compare") {
-        // Only memory and open files are worked on here.
-        try? ThisThread.keepCapabilities([])
-        let buffer = UnsafeMutableRawBufferPointer.allocate(
-          byteCount: pieceBytes, alignment: Int(pageBytes))
-        defer { buffer.deallocate() }
-        while let job = jobs.take() {
-          job.work(buffer)
-          ends.put(())
-        }
-      }
-    }
   }
 
-  deinit {
-    jobs.close()
-    verdicts.deallocate()
-    buffer.deallocate()
-  }
+  deinit { verdicts.deallocate() }
 
   /// Calls `body` for the pieces of `range`, ascending, and whether `digests` has their bytes.
   func split<Failure: Error>(
@@ -131,11 +108,7 @@ final class PageComparer {
   private func compare(_ batch: PageRange, _ object: OpenObject, _ digests: PageDigests) {
     let began = MonotonicClock.now
     let job = Job(object, digests, batch, verdicts)
-    // To wake a thread costs more than a few pieces.
-    let helpers = batch.pageCount > 4 * UInt64(Self.piecePages) ? helperCount : 0
-    for _ in 0..<helpers { jobs.put(job) }
-    job.work(buffer)
-    for _ in 0..<helpers { _ = ends.take() }
+    crew.run(isSmall: batch.pageCount <= 4 * UInt64(Self.piecePages)) { job.work() }
     counters.add(pages: batch.pageCount, nanoseconds: MonotonicClock.now - began)
   }
 

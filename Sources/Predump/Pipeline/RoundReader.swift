@@ -86,6 +86,9 @@ final class RoundReader: Sendable {
   }
 
   private func replaceUnchanged(_ chunk: Chunk) -> [PageRange] {
+    // A first round is not noted: digesting all of the process would cost it more than the second
+    // round saves. What is written again and again is met there.
+    if case .memory = source, held.runs.isEmpty { return [] }
     var unchanged = PopulatedSet()
     var cursor = PopulatedSet.Cursor(held, from: chunk.start ?? 0)
     chunk.replaceUnchanged(

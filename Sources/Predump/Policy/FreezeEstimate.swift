@@ -16,9 +16,18 @@ struct FreezeEstimate: Sendable, Equatable {
   /// As above, for a comparison: reading and digesting, on all processors.
   private static let defaultComparedBytesPerNanosecond = 4.0
 
+  /// What a second thread adds to the first one's speed (measured), and so each one up to the fourth.
+  private static let perFurtherThread = 0.7
+  /// So many reads are not worth waking another thread.
+  private static let readsOfOneThread: UInt64 = 32
+
+  /// Threads that copy in a freeze.
+  var copyThreads = 1
   private var bytesPerNanosecond: Double?
   private var comparedBytesPerNanosecond: Double?
   private var scanNanoseconds: Double = 0
+
+  private var speedup: Double { 1 + Self.perFurtherThread * Double(min(copyThreads, 4) - 1) }
 
   /// A live round copied so many bytes in so many reads and so much time.
   mutating func observeCopy(bytes: UInt64, reads: UInt64, nanoseconds: UInt64) {
@@ -46,12 +55,15 @@ struct FreezeEstimate: Sendable, Equatable {
     -> UInt64
   {
     let bytes = Double(pages) * 4096
-    let copy = bytes / (bytesPerNanosecond ?? Self.defaultBytesPerNanosecond)
+    let oneThread =
+      bytes / (bytesPerNanosecond ?? Self.defaultBytesPerNanosecond)
+      + Double(reads) * Self.perReadNanoseconds
+    let copy = reads > Self.readsOfOneThread ? oneThread / speedup : oneThread
     let stops = Self.fixedNanoseconds + Double(threads) * Self.perThreadNanoseconds
     let comparison =
       Double(comparedPages) * 4096
       / (comparedBytesPerNanosecond ?? Self.defaultComparedBytesPerNanosecond)
     return UInt64(
-      stops + comparison + scanNanoseconds + Double(reads) * Self.perReadNanoseconds + copy)
+      stops + comparison + scanNanoseconds + copy)
   }
 }

@@ -16,12 +16,17 @@ struct FrozenCopy: ~Copyable {
     var spoolOffset: Int?
   }
 
+  /// Pages that are read at once: they stay in the processor's cache while they are copied.
+  private static let piecePages: UInt64 = 256
+
   private(set) var items: [Item] = []
   private(set) var counters = CopyCounters()
   /// Whether some bytes did not fit: they must be written while the process stands still.
   private(set) var hasOverflow = false
   private let spool: AnonymousMemory
   private var used = 0
+  /// What `readPlanned` is to copy.
+  private var planned: [FrozenReads.Piece] = []
   /// Items from here on may still grow.
   private var section = 0
 
@@ -30,6 +35,7 @@ struct FrozenCopy: ~Copyable {
     spool = try AnonymousMemory(byteCount: Int(clamping: capacityBytes))
     spool.populate(first: Int(clamping: expectedBytes))
     items.reserveCapacity(64 * 1024)
+    planned.reserveCapacity(64 * 1024)
   }
 
   /// What follows belongs to another process, or to shared memory objects.
@@ -41,7 +47,10 @@ struct FrozenCopy: ~Copyable {
   }
 
   /// Forgets the section that was begun last.
-  mutating func dropSection() { items.removeSubrange(section...) }
+  mutating func dropSection() {
+    items.removeSubrange(section...)
+    planned.removeAll(keepingCapacity: true)
+  }
 
   /// Notes a run that the parent holds.
   mutating func takeFromParent(_ range: PageRange, vma: Int) {
@@ -54,6 +63,68 @@ struct FrozenCopy: ~Copyable {
     }
   }
 
+  /// Notes a run that `readPlanned` is to copy, as far as there is room.
+  mutating func plan(_ range: PageRange, vma: Int, flags: PagemapFlags) {
+    var position = range.start
+    while position < range.end {
+      let room = (spool.byteCount - used) / Int(pageBytes)
+      if room == 0 { return addOverflow(PageRange(start: position, end: range.end), vma, flags) }
+      let wanted = (range.end - position) / pageBytes
+      let piece = PageRange(
+        start: position, pageCount: min(wanted, UInt64(room), Self.piecePages))
+      append(piece, vma: vma, flags: flags)
+      planned.append(FrozenReads.Piece(range: piece, offset: used))
+      used += Int(piece.byteCount)
+      position = piece.end
+    }
+  }
+
+  /// Copies what was planned in the section that was begun last.
+  ///
+  /// - Returns: pages that cannot be read, ascending; they are left out.
+  mutating func readPlanned(from source: SharedProcessMemory, _ crew: ThreadCrew)
+    throws(CopyFailure) -> [PageRange]
+  {
+    let began = MonotonicClock.now
+    let reads = FrozenReads(planned, from: source, into: spool.bytes(at: 0, count: used))
+    crew.run(isSmall: reads.isSmall) { reads.work() }
+    let missing = try reads.finish().sorted { $0.start < $1.start }
+    counters.pages += planned.reduce(0) { $0 + $1.range.pageCount }
+    counters.pages -= missing.reduce(0) { $0 + $1.pageCount }
+    counters.reads += UInt64(planned.count)
+    counters.nanoseconds += MonotonicClock.now - began
+    planned.removeAll(keepingCapacity: true)
+    if !missing.isEmpty { leaveOut(missing) }
+    return missing
+  }
+
+  /// Takes pages out of the items of the last section.
+  private mutating func leaveOut(_ missing: [PageRange]) {
+    var holes = PopulatedSet()
+    for range in missing { holes.append(range) }
+    var cursor = PopulatedSet.Cursor(holes)
+    let found = Array(items[section...])
+    items.removeSubrange(section...)
+    for item in found {
+      guard let offset = item.spoolOffset else {
+        items.append(item)
+        continue
+      }
+      cursor.split(item.range) { piece, isMissing in
+        if isMissing { return }
+        var rest = item
+        rest.range = piece
+        rest.spoolOffset = offset + Int(piece.start - item.range.start)
+        items.append(rest)
+      }
+    }
+  }
+
+  private mutating func addOverflow(_ range: PageRange, _ vma: Int, _ flags: PagemapFlags) {
+    hasOverflow = true
+    items.append(Item(range: range, vma: vma, flags: flags, spoolOffset: nil))
+  }
+
   /// Copies a run as far as there is room. Pages that cannot be read are left out.
   mutating func store(
     _ range: PageRange, vma: Int, flags: PagemapFlags,
@@ -63,16 +134,8 @@ struct FrozenCopy: ~Copyable {
     while position < range.end {
       let room = (spool.byteCount - used) / Int(pageBytes)
       let wanted = Int((range.end - position) / pageBytes)
-      if room == 0 {
-        hasOverflow = true
-        items.append(
-          Item(
-            range: PageRange(start: position, end: range.end), vma: vma, flags: flags,
-            spoolOffset: nil))
-        return
-      }
-      // In pieces that stay in the processor's cache while they are copied.
-      let pages = min(room, wanted, 256)
+      if room == 0 { return addOverflow(PageRange(start: position, end: range.end), vma, flags) }
+      let pages = min(room, wanted, Int(Self.piecePages))
       let began = MonotonicClock.now
       let result: ProcessMemory.ReadResult
       do throws(KernelError) {

@@ -41,7 +41,7 @@ struct FrozenRound: ~Copyable {
   /// - Parameter tree: brought up to date while everything stands still.
   func run(
     _ tree: inout TargetTree, _ pipeline: ChunkPipeline, images: borrowing ImagesDirectory,
-    _ known: ObjectHistories, _ comparer: PageComparer,
+    _ known: ObjectHistories, _ comparer: PageComparer, _ crew: ThreadCrew,
     onThaw: (FreezeReport) -> Void, onWarning: (String) -> Void
   ) throws(PredumpError) -> Outcome {
     // Everything that can be made ready is, before anything stands still.
@@ -70,7 +70,7 @@ struct FrozenRound: ~Copyable {
     let processCount = 1 + frozen.descendants.count
     let held = HeldProcess(frozen)
     do throws(RoundFailure) {
-      var members = try copyMembers(tree.members, &copy)
+      var members = try copyMembers(tree.members, &copy, crew)
       plan.faults.reach(.midFrozenCopy)
       let objects = try SharedObjectCopy(members, &copy, known, comparer, faults: engineFaults)
       var report = FreezeReport(
@@ -181,7 +181,7 @@ struct FrozenRound: ~Copyable {
   }
 
   /// Copies every process's own pages. A descendant that is killed meanwhile is left out.
-  private func copyMembers(_ members: [TreeMember], _ copy: inout FrozenCopy)
+  private func copyMembers(_ members: [TreeMember], _ copy: inout FrozenCopy, _ crew: ThreadCrew)
     throws(RoundFailure) -> [FrozenMember]
   {
     var result: [FrozenMember] = []
@@ -193,7 +193,7 @@ struct FrozenRound: ~Copyable {
         var space = try member.view.addressSpace(isFrozen: !isNew)
         member.tracker.exclude(&space.vmas)
         do throws(RoundFailure) {
-          try copyPages(space.vmas, &copy, member)
+          try copyPages(space.vmas, &copy, member, crew)
           let found = try copy.verify(&member.verifier, space.vmas, memory: member.view.memory)
           result.append(
             FrozenMember(
@@ -208,11 +208,10 @@ struct FrozenRound: ~Copyable {
     return result
   }
 
-  private func copyPages(_ vmas: [VMARecord], _ copy: inout FrozenCopy, _ member: TreeMember)
-    throws(RoundFailure)
-  {
+  private func copyPages(
+    _ vmas: [VMARecord], _ copy: inout FrozenCopy, _ member: TreeMember, _ crew: ThreadCrew
+  ) throws(RoundFailure) {
     var cursor = PopulatedSet.Cursor(member.history.held)
-    var refused: UInt64?
     for (index, record) in vmas.enumerated() {
       let flags = RoundPlan.presentFlags(of: record)
       do throws(ScanFailure<CopyFailure>) {
@@ -220,16 +219,17 @@ struct FrozenRound: ~Copyable {
           (range, fate) throws(CopyFailure) in
           switch fate {
           case .fromParent: copy.takeFromParent(range, vma: index)
-          case .store:
-            try copy.store(range, vma: index, flags: flags) {
-              (address, buffer) throws(KernelError) in
-              let result = try member.view.memory.readPages(at: address, into: buffer)
-              if result == .pages(0), record.protection & 1 == 0 { refused = refused ?? address }
-              return result
-            }
+          case .store: copy.plan(range, vma: index, flags: flags)
           }
         }
       } catch { throw RoundFailure(error) }
+    }
+    let missing: [PageRange]
+    do throws(CopyFailure) {
+      missing = try copy.readPlanned(from: member.view.sharedMemory, crew)
+    } catch { throw .copy(error) }
+    let refused = missing.map(\.start).first { address in
+      vmas.contains { $0.range.contains(address) && $0.protection & 1 == 0 }
     }
     // To leave such a page out would be to lose it: it is there, and only access to it is refused.
     if let refused {

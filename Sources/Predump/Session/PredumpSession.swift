@@ -13,6 +13,7 @@ struct PredumpSession: ~Copyable {
 
   private var tree: TargetTree
   private let pipeline: ChunkPipeline
+  private let crew: ThreadCrew
   private let comparer: PageComparer
   private let objects: ObjectHistories
   private var images: ImagesDirectory
@@ -75,11 +76,14 @@ struct PredumpSession: ~Copyable {
   ) throws(PredumpError) {
     var tree = try TargetTree(options, onEvent)
     let pipeline: ChunkPipeline
-    let comparer: PageComparer
+    let crew: ThreadCrew
     do throws(KernelError) {
       pipeline = try ChunkPipeline(compression: options.compression, encoders: options.encoders)
-      // As many as compress: in a freeze these have nothing to do.
-      comparer = try PageComparer(processors: options.encoders)
+      // As many as compress: in a freeze those have nothing to do.
+      crew = try ThreadCrew(name: "memdump-copy", count: options.encoders) {
+        // Only memory and open files are worked on here.
+        try? ThisThread.keepCapabilities([])
+      }
     } catch { throw .kernel(error) }
     let identity = tree.target.view.identity
     // The images directory first: a dump that has nowhere to go leaves the target alone.
@@ -103,7 +107,9 @@ struct PredumpSession: ~Copyable {
     self.hooks = hooks
     self.tree = tree
     self.pipeline = pipeline
-    self.comparer = comparer
+    self.crew = crew
+    comparer = PageComparer(crew)
+    estimate.copyThreads = options.encoders
     objects = ObjectHistories(faults: options.tuning.faults)
     self.images = images
     residentPages = attachment.residentBytes / pageBytes
@@ -234,7 +240,7 @@ struct PredumpSession: ~Copyable {
     let link = images.place.link
     link?.limitStall(nanoseconds: options.freezeTimeoutNanoseconds)
     let outcome = try round.run(
-      &tree, pipeline, images: images, objects, comparer,
+      &tree, pipeline, images: images, objects, comparer, crew,
       onThaw: { report in
         onEvent(.thawed(report))
         if options.leave == .running {
