@@ -1,14 +1,11 @@
 #!/usr/bin/env bash
 # Boots other kernels in QEMU, and tests memdump there:
 #
-#   scripts/kernels.sh [--seeds N] [KERNEL...]     (default: no oracle, all kernels)
+#   scripts/kernels.sh [--seeds N] [KERNEL...]     (default: 2 seeds of the oracle, all kernels)
 #
 #   6.1     Debian 12's, which lacks PAGEMAP_SCAN: memdump must say so and leave the process alone
 #   6.12    Debian 13's, told to let only a tracer read inaccessible memory, as newer ones do
 #   newest  the newest one in Debian's sid and experimental
-#
-# Seeds of the oracle are not run by default: in the guest Foundation's Process, by which the oracle
-# ends its target, may wait for ever ("Could not create wakeup socket pair for CFSocket").
 #
 # Needs no root and no KVM: the processor is emulated, and slow. Prints a line for each kernel. Ends
 # with 0 if all is well; with 75 if QEMU or a kernel could not be fetched, and nothing failed; with 1
@@ -24,12 +21,12 @@ readonly kept=$repository/.build/kernels
 # Seconds from power-on to power-off; a busy machine of two cores needs a sixth of it.
 readonly time_limit=600
 
-seeds=0 kernels=()
+seeds=2 kernels=()
 while [ $# -gt 0 ]; do
   case $1 in
     --seeds) seeds=${2:-}; shift ;;
     6.1 | 6.12 | newest) kernels+=("$1") ;;
-    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) say "unknown argument $1; see --help"; exit 64 ;;
   esac
   shift || exit 64
