@@ -3,7 +3,8 @@ import Testing
 /// What memdump says of itself.
 @Suite struct HelpTests {
   private static let commands = [
-    "predump", "receive", "restore-check", "merge", "inspect", "check",
+    "predump", "receive", "restore-check", "merge", "inspect", "check", "criu-dump", "restore",
+    "serve",
   ]
 
   @Test("every help names exit codes and has an example", arguments: commands)
