@@ -8,7 +8,7 @@ struct CRIUDumpCommand: Subcommand {
     commandName: "criu-dump",
     abstract: "Have CRIU dump all that is not memory, after predump --leave stopped.",
     usage:
-      "memdump criu-dump DIR [--leave stopped|running|killed | --decide COMMAND] [-- CRIU-OPTIONS]",
+      "memdump criu-dump DIR [OPTIONS] [-- CRIU-OPTIONS]",
     discussion: """
       The process stays as the last round left it: it runs no instruction in between. CRIU's images \
       go to DIR/criu and refer to the rounds for memory. With --decide, COMMAND runs while the \

@@ -6,7 +6,7 @@ struct ServeCommand: Subcommand {
   static let configuration = CommandConfiguration(
     commandName: "serve",
     abstract: "Give pages to criu lazy-pages, straight from the rounds.",
-    usage: "memdump serve DIR [--address HOST:PORT] [--lazy-dir NEW-DIR [--eager SIZE]]",
+    usage: "memdump serve DIR [OPTIONS]",
     discussion: """
       Answers one client, and ends with it. --lazy-dir first writes a small directory for the other \
       machine: CRIU's images, the pages that cannot come later, and those written last.
