@@ -84,24 +84,22 @@ fetch_kernel() {
 
 # MARK: The guest's files
 
-# The programs of this build and every library they load, each at the path it has here, as an
-# initial file system: no disk, no driver, nothing of this machine that the guest could write.
+# The programs of this build and every library they load, those at the paths that they have here, as
+# an initial file system: no disk, no driver, nothing of this machine that the guest could write.
 make_guest() {
   local root=$kept/guest products file
   products=$(swift build --package-path "$repository" --show-bin-path)
   rm -rf "$root"
-  mkdir -p "$root"/{bin,dev,proc,sys,tmp,var/tmp}
+  mkdir -p "$root"/{bin,dev,proc,products,sys,tmp,var/tmp}
   cp "$kept/qemu/usr/bin/busybox" "$root/bin/busybox"
   cp "$repository/scripts/kernels-guest.sh" "$root/init"
   local programs=("$products"/{memdump,workload,memdumpPackageTests.xctest})
-  {
-    printf '%s\n' "${programs[@]}"
-    ldd "${programs[@]}" | grep -o '/[^ :]*\.so[^ :]*'
-  } | sort -u | while read -r file; do
+  # Not where they lie here: that may be under /tmp, which the guest has its own of.
+  for file in "${programs[@]}"; do strip --strip-debug -o "$root/products/${file##*/}" "$file"; done
+  ldd "${programs[@]}" | grep -o '/[^ :]*\.so[^ :]*' | sort -u | while read -r file; do
     mkdir -p "$root$(dirname "$file")"
     strip --strip-debug -o "$root$file" "$file"
   done
-  ln -s "${products#/}" "$root/products"
   (cd "$root" && find . | "$kept/qemu/usr/bin/busybox" cpio -o -H newc) \
     > "$kept/guest.cpio" 2> /dev/null
   rm -rf "$root"
