@@ -110,7 +110,7 @@ private struct BareScan: ~Copyable {
     argument.category_mask = filter.required.union(filter.forbidden).rawValue
     argument.category_inverted = filter.forbidden.rawValue
     argument.category_anyof_mask = filter.anyOf.rawValue
-    argument.return_mask = PageCategories.all.rawValue
+    argument.return_mask = filter.told.rawValue
     while argument.start < range.end {
       let count = clinux_pagemap_scan(file.descriptor.number, &argument)
       if count < 0 { return CInt(count) }
