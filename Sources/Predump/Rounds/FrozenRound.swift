@@ -132,7 +132,7 @@ struct FrozenRound: ~Copyable {
   private static func waitForRequests(_ members: [TreeMember]) -> UInt32 {
     let deadline = MonotonicClock.now + requestPatienceNanoseconds
     while true {
-      let count = members.reduce(UInt32(0)) { $0 &+ $1.requestsInFlight }
+      let count = members.reduce(UInt32(0)) { $0 &+ $1.lookAtRings() }
       if count == 0 || MonotonicClock.now >= deadline { return count }
       MonotonicClock.pause(nanoseconds: 500_000)
     }

@@ -40,13 +40,56 @@ struct PinnedWriters: Sendable, Equatable {
     var signs = PinnedWriters()
     signs.hasAIO = maps.contains { $0.path.hasPrefix("/[aio]") }
     for name in try process.names(in: "fdinfo") {
-      let bytes: [UInt8]
-      // Closed since it was listed.
-      do throws(KernelError) { bytes = try process.read("fdinfo/\(name)") } catch { continue }
-      signs.add(fdinfo: String(decoding: bytes, as: UTF8.self), of: name)
+      // Closed since it was listed: there is nothing to read.
+      guard let text = fdinfo(name, of: process) else { continue }
+      signs.add(fdinfo: text, of: name)
+      let isRing = (try? process.link("fd/\(name)")) == "anon_inode:[io_uring]"
+      if isRing, !signs.rings.contains(name) { signs.rings.append(name) }
     }
     signs.fixedBuffers.sort { $0.start < $1.start }
     return signs
+  }
+
+  /// The kernel says nothing of a ring that a thread is just using: how often to ask again, and how
+  /// long to wait before (ns).
+  private static let ringPatience = (times: 100, nanoseconds: UInt64(100_000))
+
+  /// What `/proc` tells of a descriptor; nil if it is closed.
+  private static func fdinfo(_ name: String, of process: borrowing TargetProcess) -> String? {
+    var text: String?
+    for _ in 0..<ringPatience.times {
+      guard let bytes = try? process.read("fdinfo/\(name)") else { return nil }
+      let found = String(decoding: bytes, as: UTF8.self)
+      text = found
+      if found.contains("SqMask:") { break }
+      guard (try? process.link("fd/\(name)")) == "anon_inode:[io_uring]" else { break }
+      MonotonicClock.pause(nanoseconds: ringPatience.nanoseconds)
+    }
+    return text
+  }
+
+  /// Looks again at the rings, while the process stands still: what was registered since is found.
+  ///
+  /// - Returns: requests that the kernel took and has not answered. An answer needs a thread of the
+  ///   process, which may stand still: what is counted may be done. A ring of which the kernel says
+  ///   nothing counts as one.
+  mutating func lookAgain(at process: borrowing TargetProcess) -> UInt32 {
+    var requests: UInt32 = 0
+    for ring in rings {
+      guard let text = Self.fdinfo(ring, of: process) else { continue }
+      guard text.contains("SqMask:") else {
+        requests &+= 1
+        continue
+      }
+      var now = PinnedWriters()
+      now.add(fdinfo: text, of: ring)
+      for buffer in now.fixedBuffers where !fixedBuffers.contains(buffer) {
+        fixedBuffers.append(buffer)
+      }
+      requests &+= Self.requestsInFlight(fdinfo: text)
+    }
+    fixedBuffers.sort { $0.start < $1.start }
+    return requests
   }
 
   /// Takes in one `/proc/PID/fdinfo/N` (proc_pid_fdinfo(5); kernel: io_uring/fdinfo.c).
@@ -70,16 +113,7 @@ struct PinnedWriters: Sendable, Equatable {
     }
   }
 
-  /// Requests that the kernel took from the rings of a process and has not answered.
-  ///
-  /// An answer needs a thread of the process, which may stand still: what is counted here may be done.
-  static func requestsInFlight(of process: borrowing TargetProcess, rings: [String]) -> UInt32 {
-    rings.reduce(0) { sum, ring in
-      let bytes = (try? process.read("fdinfo/\(ring)")) ?? []
-      return sum &+ requestsInFlight(fdinfo: String(decoding: bytes, as: UTF8.self))
-    }
-  }
-
+  /// Requests that the kernel took from a ring and has not answered.
   static func requestsInFlight(fdinfo text: String) -> UInt32 {
     func number(_ name: String) -> UInt32? {
       guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix(name) }) else {

@@ -82,9 +82,13 @@ final class TreeMember {
     return (mode == .stopped || found.needsStoppedScan, isNews ? prefix + found.warning : nil)
   }
 
-  /// Requests of io_uring that the kernel has not answered.
-  var requestsInFlight: UInt32 {
-    PinnedWriters.requestsInFlight(of: view.process, rings: signs.rings)
+  /// Looks again at what io_uring may write, while the process stands still.
+  ///
+  /// - Returns: requests that the kernel has not answered.
+  func lookAtRings() -> UInt32 {
+    let requests = signs.lookAgain(at: view.process)
+    tracker.fixedBuffers = signs.fixedBuffers
+    return requests
   }
 
   /// What a freeze would find: the tracked pages that were written, and what is taken in every
