@@ -83,12 +83,14 @@ import Tracee
   @Test("redis that saves in the background again and again") func redis() throws {
     let directory = try TemporaryDirectory()
     let script = """
-      cd "$1"; redis-server --port 0 --unixsocket s --save '' --dir . --daemonize no >log 2>&1 &
+      cd "$1"; redis-server --port 0 --unixsocket s --enable-debug-command yes --save '' --dir . --daemonize no >log 2>&1 &
       pid=$!
       until [ "$(redis-cli -s s ping 2>/dev/null)" = PONG ]; do sleep 0.05; done
       redis-cli -s s debug populate 200000 key 64 >/dev/null
-      (while redis-cli -s s bgsave; do sleep 0.02; done >/dev/null 2>&1) &
-      (while redis-cli -s s debug populate 200000 k$$ 64; do :; done >/dev/null 2>&1) &
+      # A command may fail while redis stands still.
+      (while kill -0 $pid; do redis-cli -s s bgsave || :; sleep 0.02; done >/dev/null 2>&1) &
+      (while kill -0 $pid; do redis-cli -s s debug populate 200000 k$$ 64 || sleep 0.02; done \\
+        >/dev/null 2>&1) &
       echo "ready $pid"
       exec cat >/dev/null
       """
@@ -101,6 +103,7 @@ import Tracee
     var members = 0
     for attempt in 0..<50 where members < 2 {
       let images = "images-\(attempt)"
+      #expect(try eventually { try !ProcessTree.descendants(of: pid).isEmpty }, "redis saves")
       _ = try dump(pid, directory, images, rounds: 4)
       members = try ChainContents(directory.file(images)).session?.members.count ?? 0
       for entry in try ProcessTree.descendants(of: pid) { kill(entry.pid, SIGCONT) }
@@ -141,14 +144,5 @@ import Tracee
     }
     let live = try dump(pid, directory)
     #expect(live.processesCompared >= 4)
-  }
-
-  private func eventually(_ condition: () -> Bool) -> Bool {
-    let deadline = Date(timeIntervalSinceNow: 30)
-    while Date() < deadline {
-      if condition() { return true }
-      usleep(5000)
-    }
-    return condition()
   }
 }

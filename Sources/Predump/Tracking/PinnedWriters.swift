@@ -43,8 +43,7 @@ struct PinnedWriters: Sendable, Equatable {
       // Closed since it was listed: there is nothing to read.
       guard let text = fdinfo(name, of: process) else { continue }
       signs.add(fdinfo: text, of: name)
-      let isRing = (try? process.link("fd/\(name)")) == "anon_inode:[io_uring]"
-      if isRing, !signs.rings.contains(name) { signs.rings.append(name) }
+      if isRing(name, of: process), !signs.rings.contains(name) { signs.rings.append(name) }
     }
     signs.fixedBuffers.sort { $0.start < $1.start }
     return signs
@@ -62,10 +61,14 @@ struct PinnedWriters: Sendable, Equatable {
       let found = String(decoding: bytes, as: UTF8.self)
       text = found
       if found.contains("SqMask:") { break }
-      guard (try? process.link("fd/\(name)")) == "anon_inode:[io_uring]" else { break }
+      guard isRing(name, of: process) else { break }
       MonotonicClock.pause(nanoseconds: ringPatience.nanoseconds)
     }
     return text
+  }
+
+  private static func isRing(_ name: String, of process: borrowing TargetProcess) -> Bool {
+    (try? process.link("fd/\(name)")) == "anon_inode:[io_uring]"
   }
 
   /// Looks again at the rings, while the process stands still: what was registered since is found.
