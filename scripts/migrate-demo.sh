@@ -5,9 +5,9 @@
 #
 #   --size MB   how much data redis holds (default 300)
 #
-# First the destination refuses, and redis runs on where it was. Then memdump moves it: rounds are
-# copied while it runs. Then criu alone moves another one: dump, copy, restore. The client keeps its
-# connection and loses no increment; how long it waited at most is printed.
+# First the destination fails to restore, and redis runs on where it was. Then memdump moves it, with
+# `memdump migrate` and `memdump receive --restore`. Then criu alone moves another one: dump, copy,
+# restore. The client keeps its connection and loses no increment; how long it waited is printed.
 #
 # Needs root, criu 4 (CRIU=PATH names one), redis, iproute2, nftables support in criu. MEMDUMP=PATH
 # takes a memdump that is already built. Namespaces, processes and files are its own, and end with it.
@@ -38,12 +38,13 @@ fi
 
 work=$(mktemp -d /var/tmp/memdump-migrate.XXXXXX)
 readonly tag=md$$
-machine='' redis='' client='' moved=''
+machine='' redis='' client='' arrival='' arrived=''
 cleanup() {
   local status=$?
   trap - EXIT INT TERM HUP
   set +e
   [ -n "$client" ] && kill -KILL "$client" 2> /dev/null
+  [ -n "$arrival" ] && kill -KILL "$arrival" 2> /dev/null
   [ -n "$redis" ] && kill -KILL "$redis" 2> /dev/null
   # The destination's first process: all others of its pid namespace end with it.
   [ -n "$machine" ] && kill -KILL "$machine" 2> /dev/null
@@ -154,48 +155,42 @@ check() {
 criu_options=(--tcp-established --network-lock nftables)
 
 # -- The three moves. ------------------------------------------------------------------------------
-refuse() {
-  title "The destination refuses"
-  start_client
-  "$memdump" predump --pid "$redis" --images-dir "$work/refused" --compress none --leave stopped \
-    > /dev/null || [ $? -eq 3 ]
-  if within here "$memdump" criu-dump "$work/refused" --criu "$criu" --decide false \
-    -- "${criu_options[@]}"; then fail "it was to be refused"; fi
-  check "refused"
-  rm -rf "$work/refused"
+# Both sides in one place: migrate NAME PRE-RESTORE-OPTIONS. The destination takes the address over
+# before it restores; the source takes it back if redis goes on there.
+migrate() {
+  local name=$1 status=0
+  shift
+  # sh, which runs the commands, hands no functions on.
+  { declare -p tag address; declare -f net move_address; echo 'case $MEMDUMP_EVENT in'
+    echo 'pre-restore) move_address here there ;;'
+    echo 'resumed) move_address there here ;;'
+    echo 'esac'; } > "$work/event.sh"
+  nsenter --target "$machine" --pid --mount --net "$memdump" receive --restore \
+    --images-dir "$work/$name" --from "unix:$work/$name.sock" --criu "$criu" \
+    --on-event "bash $work/event.sh" -- --tcp-established "$@" &
+  arrival=$!
+  until [ -S "$work/$name.sock" ]; do
+    kill -0 "$arrival" 2> /dev/null || fail "the destination did not start"
+    sleep 0.05
+  done
+  within here "$memdump" migrate --pid "$redis" --to "unix:$work/$name.sock" --criu "$criu" \
+    --work-dir "$work" --on-event "bash $work/event.sh" -- "${criu_options[@]}" || status=$?
+  if wait "$arrival"; then arrived=yes; else arrived=no; fi
+  arrival=''
+  # 3: the freeze was longer than asked for.
+  [ $status -eq 0 ] || [ $status -eq 3 ]
 }
-
-# Runs while redis is held; its success ends redis here. The last round and criu's images go over,
-# and so does the address.
-arrive() {
-  cp -r "$work/images/$1" "$work/images/criu" "$work/arrived"
-  cp "$work/images/memdump-session.img" "$work/arrived"
-  move_address here there
-  if there "$memdump" restore "$work/arrived" --criu "$criu" -- --tcp-established; then return 0; fi
-  move_address there here
-  return 1
+refuse() {
+  title "The destination fails to restore"
+  start_client
+  if migrate refused --no-such-option || [ "$arrived" = yes ]; then fail "it was to fail"; fi
+  check "refused"
 }
 by_memdump() {
   title "memdump moves it"
   start_client
-  mkdir "$work/arrived"
-  # Rounds go over as they come; the last one, taken in the freeze, is left to arrive().
-  local line round='' final
-  while read -r line; do
-    [[ $line == *'"event":"round"'* ]] || continue
-    round=$(sed 's/.*"name":"\([^"]*\)".*/\1/' <<< "$line")
-    if [[ $line == *'"kind":"frozen"'* ]]; then final=$round; else
-      cp -r "$work/images/$round" "$work/arrived"
-    fi
-  done < <("$memdump" predump --pid "$redis" --images-dir "$work/images" --compress none --json \
-    --leave stopped)
-  [ -n "${final:-}" ] || fail "there is no final round"
-  # sh, which runs the command, hands no functions on.
-  { declare -p work address tag machine memdump criu; declare -f arrive move_address net there
-    echo "arrive $final"; } > "$work/arrive.sh"
-  within here "$memdump" criu-dump "$work/images" --criu "$criu" --no-sync \
-    --decide "bash $work/arrive.sh" -- "${criu_options[@]}"
-  moved=yes
+  migrate arrived || fail "memdump migrate failed"
+  [ "$arrived" = yes ] || fail "memdump receive failed"
   check "memdump"
   memdump_gap=$last_gap
 }

@@ -17,6 +17,11 @@ public enum MigrationError: Error, Sendable {
   case criu(action: String, end: String, log: String, lines: [String])
   /// The command that decides over the process did not succeed: the process runs on.
   case declined(command: String, end: String)
+  /// The other side of a migration gave up; it says why.
+  case refusedThere(String)
+  /// Nobody can tell whether the copy of these processes runs at the destination: they stay held here.
+  /// `directory` has what `MoveResolution` needs.
+  case undecided(pid: Int32, destination: String, directory: String, reason: String)
   /// The chain is not one that can be restored.
   case notRestorable(ChainReport)
   /// The other side of a connection said something that makes no sense.
@@ -38,6 +43,11 @@ extension MigrationError: CustomStringConvertible {
     case .criu(let action, let end, let log, let lines):
       (["criu \(action) \(end); its log \(log) says:"] + lines).joined(separator: "\n  ")
     case .declined(let command, let end): "\(command) \(end): the process runs on here"
+    case .refusedThere(let text): "the other side gave up: \(text)"
+    case .undecided(let pid, let destination, let directory, let reason):
+      "process \(pid) stays held here: it may run at \(destination) by now, which does not say "
+        + "(\(reason)). Ask again with memdump resolve \(directory), or, when you know, "
+        + "add --outcome running (it is ended here) or --outcome aborted (it runs on here)"
     case .notRestorable(let report):
       "\(report.directory) cannot be restored; restore-check says what is wrong with it"
     case .peer(let text): text
@@ -51,6 +61,10 @@ extension MigrationError {
   init(_ error: any Error) {
     switch error {
     case let error as MigrationError: self = error
+    case let error as ImageError where error.kind == .link: self = .process(.link(error))
+    case let error as ImageError
+    where [.noSpace, .diskQuotaExceeded].contains(error.cause?.errno):
+      self = .process(.outOfSpace(error))
     case let error as ImageError: self = .images(error)
     case let error as PredumpError: self = .process(error)
     case let error as KernelError: self = .kernel(error)

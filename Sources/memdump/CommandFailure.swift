@@ -49,6 +49,8 @@ struct CommandFailure: Error {
       self.init(status, kind: report.verdict.rawValue, "\(error)")
     case .noCRIU: self.init(.failure, kind: "no-criu", "\(error)")
     case .criu: self.init(.failure, kind: "criu", "\(error)")
+    case .refusedThere: self.init(.failure, kind: "refused-there", "\(error)")
+    case .undecided: self.init(.undecided, kind: "undecided", "\(error)")
     case .declined: self.init(.failure, kind: "declined", "\(error)")
     case .peer: self.init(.failure, kind: "peer", "\(error)")
     case .kernel(let cause): self.init(Self.status(cause.errno), kind: "kernel", "\(error)")

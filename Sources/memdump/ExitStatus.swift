@@ -15,6 +15,7 @@ enum ExitStatus: Int32, CaseIterable {
   case unusableDirectory = 26
   case linkBroken = 27
   case commandFailed = 28
+  case undecided = 29
   case usage = 64
   case hungUp = 129
   case interrupted = 130
@@ -38,6 +39,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .unusableDirectory: "images directory unusable (not empty, a link, read-only, ...)"
     case .linkBroken: "the link to the other side broke; complete rounds are kept"
     case .commandFailed: "a command of --on-frozen or --on-event failed or took too long"
+    case .undecided: "it may run at the destination or not: held here until that is decided"
     case .usage: "wrong usage"
     case .hungUp: "interrupted by SIGHUP"
     case .interrupted: "interrupted by SIGINT"
@@ -75,6 +77,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .unusableDirectory: "directory unusable"
     case .linkBroken: "link broken"
     case .commandFailed: "command failed"
+    case .undecided: "held, undecided"
     case .usage: "usage"
     case .hungUp: "SIGHUP"
     case .interrupted: "SIGINT"

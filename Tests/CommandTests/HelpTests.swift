@@ -4,7 +4,7 @@ import Testing
 @Suite struct HelpTests {
   private static let commands = [
     "predump", "receive", "restore-check", "merge", "inspect", "check", "criu-dump", "restore",
-    "serve",
+    "serve", "migrate", "resolve",
   ]
 
   @Test("every help names exit codes and has an example", arguments: commands)
@@ -22,7 +22,7 @@ import Testing
   @Test("the main help lists every exit code") func codes() throws {
     let outcome = try Memdump.run(["--help"])
     #expect(outcome.status == 0)
-    for code in [0, 1, 3, 10, 12, 13, 20, 21, 22, 23, 24, 25, 26, 27, 28, 64, 129, 130, 143] {
+    for code in [0, 1, 3, 10, 12, 13, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 64, 129, 130, 143] {
       let line = outcome.out.first { $0.split(separator: " ").first == "\(code)" }
       #expect(line != nil, "exit code \(code) is missing")
     }

@@ -53,8 +53,7 @@ package struct StateImages: ~Copyable {
 
   /// Whether the pages of the pagemap with this file name are in the rounds.
   package func hasPages(ofPagemap name: String) -> Bool {
-    guard case .process(let pid)? = ImageStream(pagemapName: name) else { return false }
-    return pids.contains(pid)
+    Self.process(ofPagemap: name).map { pids.contains($0) } ?? false
   }
 
   /// Creates an image that CRIU sends.
@@ -142,5 +141,22 @@ package struct StateImages: ~Copyable {
     var writer = try PagemapWriter(name, in: partial.directory, pagesID: pagesID)
     while try ours.advance() { try writer.append(ours.entry.range, flags: .parent) }
     try writer.finish()
+  }
+}
+
+extension StateImages {
+  /// The process whose pagemap has this file name; nil if it is none's.
+  package static func process(ofPagemap name: String) -> Int32? {
+    if case .process(let pid)? = ImageStream(pagemapName: name) { pid } else { nil }
+  }
+
+  /// Removes what `publish` made in the session at `path`, after a restore that came to nothing.
+  package static func remove(from path: String) throws(ImageError) {
+    try onFile(path) { () throws(KernelError) in
+      let session = try Directory.open(path, followSymlink: true)
+      let directory = try session.directory(directoryName)
+      for name in try directory.names() { try directory.removeFile(name) }
+      try session.removeDirectory(directoryName)
+    }
   }
 }

@@ -66,7 +66,7 @@ package struct IncomingSession: ~Copyable {
     case .end:
       guard round == nil, sessionFile == nil else { throw refused("the end within a round") }
       return .end(rounds: rounds.count)
-    case .hello, .acknowledge, .refuse: throw refused("a frame that is not the sender's")
+    default: throw refused("a frame that is not the sender's")
     }
     return .nothing
   }

@@ -61,6 +61,18 @@ enum FrameKind: UInt8 {
   case acknowledge = 16
   /// From the receiver: it gives up, and why (text).
   case refuse = 17
+
+  // A migration's own connection; `MoveMessage` says what they mean.
+  case move = 32
+  case welcome = 33
+  case dumped = 34
+  case ready = 35
+  case go = 36
+  case running = 37
+  case aborted = 38
+  case ask = 39
+  case unknown = 40
+  case settled = 41
 }
 
 /// A frame before its payload.

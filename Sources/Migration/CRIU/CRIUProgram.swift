@@ -16,6 +16,16 @@ public struct CRIUProgram: Sendable {
     return try Self.wait(check) == .exited(0)
   }
 
+  /// Whether it can be run at all.
+  ///
+  /// - Throws: `.noCRIU`, or `.criu` if it is no criu.
+  func checkPresent() throws(MigrationError) {
+    let end = try Self.wait(try start(["--version"], directory: nil, output: .discarded))
+    guard end == .exited(0) else {
+      throw .peer("\(path) --version \(end): it is no criu")
+    }
+  }
+
   /// Starts it; ^C on our terminal passes it by.
   func start(
     _ arguments: [String], directory: CInt?, output: ChildProcess.Output

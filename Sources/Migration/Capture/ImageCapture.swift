@@ -2,6 +2,20 @@ internal import Images
 internal import Kernel
 internal import SystemPackage
 
+/// Where captured images go.
+protocol CaptureSink: ~Copyable {
+  /// Whether the pages of the pagemap with this file name are in the rounds.
+  borrowing func hasPages(ofPagemap name: String) -> Bool
+  /// Creates the file of an image.
+  borrowing func create(_ name: String) throws(ImageError) -> File
+  /// The image is complete.
+  borrowing func complete(_ name: String) throws(ImageError)
+}
+
+extension StateImages: CaptureSink {
+  borrowing func complete(_ name: String) {}
+}
+
 /// Takes the images that `criu dump --stream` sends, and lets the pages go that the rounds have.
 ///
 /// CRIU connects to `streamer-capture.sock` in its images directory. For each image it sends a
@@ -29,9 +43,11 @@ struct ImageCapture: ~Copyable {
     let pipe: OwnedDescriptor
     /// Nil for pages that the rounds have.
     let file: File?
+    let name: String
 
-    init(_ pipe: consuming OwnedDescriptor, _ file: consuming File?) {
+    init(_ pipe: consuming OwnedDescriptor, _ file: consuming File?, name: String) {
       self.pipe = pipe
+      self.name = name
       self.file = file
     }
   }
@@ -57,19 +73,27 @@ struct ImageCapture: ~Copyable {
 
   /// Takes images until CRIU is done with them, or until one of `others` becomes readable and no
   /// image is open.
-  mutating func run(into state: borrowing StateImages, others: [CInt]) throws -> Event {
+  mutating func run(into state: borrowing some CaptureSink & ~Copyable, others: [CInt]) throws
+    -> Event
+  {
     while true {
       let door = self.door
       let ready = try Readiness.wait(for: images.map { $0.pipe.number } + [door] + others)
       let open = images.count
       let moved = try ready.filter { $0 < open }.map { ($0, try move(images[$0])) }
-      for (index, isAtEnd) in moved.reversed() where isAtEnd { images.remove(at: index) }
+      for (index, isAtEnd) in moved.reversed() where isAtEnd {
+        let image = images.remove(at: index)
+        if image.file != nil { try state.complete(image.name) }
+      }
       if ready.contains(open) {
         if control == nil {
           control = try listener.accept()
         } else if try !takeRequest(state) {
           // CRIU is done, or gone: then its exit tells.
-          while let image = images.popLast() { while try !move(image) {} }
+          while let image = images.popLast() {
+            while try !move(image) {}
+            if image.file != nil { try state.complete(image.name) }
+          }
           return .finished
         }
       } else if let other = ready.first(where: { $0 > open }), images.isEmpty {
@@ -104,12 +128,13 @@ struct ImageCapture: ~Copyable {
   }
 
   /// Takes the name of an image and its pipe. False if CRIU hung up.
-  private mutating func takeRequest(_ state: borrowing StateImages) throws -> Bool {
+  private mutating func takeRequest(_ state: borrowing some CaptureSink & ~Copyable) throws -> Bool
+  {
     guard let name = try receiveName() else { return false }
     guard let pipe = try control?.receiveDescriptor() else { return false }
     if name.hasPrefix("pagemap-") { lastPagemap = name }
     let isDropped = name.hasPrefix("pages-") && state.hasPages(ofPagemap: lastPagemap)
-    images.append(OpenImage(pipe, isDropped ? nil : try state.create(name)))
+    images.append(OpenImage(pipe, isDropped ? nil : try state.create(name), name: name))
     return true
   }
 

@@ -4,9 +4,13 @@ internal import Kernel
 ///
 /// CRIU gives its work up when we are gone, because nobody takes its images, and leaves processes as
 /// it found them: stopped. The guard waits until CRIU has let go of them.
-struct ProcessGuard: ~Copyable {
+struct ProcessGuard: ~Copyable, Sendable {
   private static let script = """
-    read -r word && [ "$word" = done ] && exit 0
+    while read -r word; do
+      [ "$word" = done ] && exit 0
+      held=1
+    done
+    [ "$held" ] && exit 0
     for pid; do
       while [ -e "/proc/$pid/status" ] && ! grep -q '^TracerPid:[[:space:]]*0$' "/proc/$pid/status"
       do sleep 0.02; done
@@ -27,6 +31,12 @@ struct ProcessGuard: ~Copyable {
     self.shell = shell
     self.words = words
   }
+
+  /// From now on our death lets nothing go on: it is not ours alone to decide.
+  func hold() throws(KernelError) { try words.say("hold") }
+
+  /// Guards no more; its end is not waited for.
+  func release() { try? words.say("done") }
 
   /// Guards no more.
   consuming func dismiss() throws(KernelError) {

@@ -45,6 +45,18 @@ public enum Restore {
   ///
   /// - Throws: `MigrationError`; `.notRestorable` before anything was done.
   public static func run(_ options: RestoreOptions) throws(MigrationError) -> RestoreSummary {
+    try run(options, isHeld: false) { _ in }
+  }
+
+  /// As `run(_:)`, with a say in it.
+  ///
+  /// - Parameters:
+  ///   - isHeld: whether it is held once it is complete.
+  ///   - whileHeld: called then, when nothing of it has run, with what that took so far. If it throws,
+  ///     or if this process dies meanwhile, CRIU kills what it restored.
+  static func run(
+    _ options: RestoreOptions, isHeld: Bool, whileHeld: (RestoreSummary) throws -> Void
+  ) throws(MigrationError) -> RestoreSummary {
     do {
       var summary = RestoreSummary(
         pid: nil, unpackedPages: 0, checkNanoseconds: 0, prepareNanoseconds: 0, criuNanoseconds: 0)
@@ -54,9 +66,12 @@ public enum Restore {
       let prepared = try prepare(options)
       summary.unpackedPages = prepared.mergedPages
       let ready = MonotonicClock.now
-      summary.pid = try restore(options, prepared.directory)
       summary.checkNanoseconds = checked - began
       summary.prepareNanoseconds = ready - checked
+      summary.pid = try restore(options, prepared.directory, isHeld: isHeld) {
+        summary.criuNanoseconds = MonotonicClock.now - ready
+        try whileHeld(summary)
+      }
       summary.criuNanoseconds = MonotonicClock.now - ready
       return summary
     } catch { throw MigrationError(error) }
@@ -103,20 +118,29 @@ public enum Restore {
     (try? TargetProcess(pid: pid).stat().state) == "Z"
   }
 
-  private static func restore(_ options: RestoreOptions, _ directory: borrowing Directory) throws
-    -> Int32?
-  {
+  private static func restore(
+    _ options: RestoreOptions, _ directory: borrowing Directory, isHeld: Bool,
+    whileHeld: () throws -> Void
+  ) throws -> Int32? {
     let session = try Directory.open(options.directory, followSymlink: true)
     try? session.removeFile(pidName)
     try awaitFreeNumbers(directory)
-    let arguments =
+    var arguments =
       [
         "restore", "--images-dir", ".", "--work-dir", ".", "--restore-detached", "--log-file",
         "../\(logName)", "--pidfile", "../\(pidName)",
       ] + options.arguments
+    if isHeld { arguments += ["--action-script", "./\(DecisionGate.scriptName)"] }
+    let gate = try DecisionGate(in: directory, at: "post-restore")
     let child = try options.criu.start(
       arguments, directory: directory.descriptor.number, output: .discarded)
+    var declined: (any Error)?
+    if try Readiness.wait(for: [gate.descriptor, child.descriptor]).contains(0) {
+      do { try whileHeld() } catch { declined = error }
+      try gate.decide(endsProcess: declined == nil)
+    }
     let end = try CRIUProgram.wait(child)
+    if let declined { throw declined }
     guard end == .exited(0) else {
       throw MigrationError.criu(
         action: "restore", end: end.description, log: session.join(logName),

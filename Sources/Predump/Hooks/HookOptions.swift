@@ -8,6 +8,9 @@ public struct HookOptions: Sendable {
   /// After which a command counts as failed and is ended (ns).
   public var timeoutNanoseconds: UInt64 = 60_000_000_000
 
+  /// Events of which the command is not told, because somebody else tells of more than the dump.
+  package var omitted: Set<HookEvent> = []
+
   /// No commands.
   public init() {}
 

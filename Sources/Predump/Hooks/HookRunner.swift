@@ -49,7 +49,7 @@ final class HookRunner: Sendable {
   func tell(_ event: HookEvent, _ round: RoundPlan? = nil, message: String? = nil)
     throws(PredumpError)
   {
-    guard let command = options.onEvent else { return }
+    guard let command = options.onEvent, !options.omitted.contains(event) else { return }
     // A frozen round that is on disk is the whole dump.
     let isVeto = event.isVeto && !(event == .postRound && round?.kind == .frozen)
     do throws(PredumpError) {

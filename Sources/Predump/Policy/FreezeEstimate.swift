@@ -26,6 +26,11 @@ struct FreezeEstimate: Sendable, Equatable {
   private var bytesPerNanosecond: Double?
   private var comparedBytesPerNanosecond: Double?
   private var scanNanoseconds: Double = 0
+  /// Of rounds that went over a link: bytes that it took a nanosecond until they were acknowledged,
+  /// bytes of each page, and what even the smallest round takes (ns).
+  private var sentBytesPerNanosecond: Double?
+  private var sentBytesPerPage = 4096.0
+  private var sendingNanoseconds: Double?
 
   private var speedup: Double { 1 + Self.perFurtherThread * Double(min(copyThreads, 4) - 1) }
 
@@ -47,6 +52,25 @@ struct FreezeEstimate: Sendable, Equatable {
 
   /// Counting the dirty pages, which is the scan of a freeze, took so much time.
   mutating func observeScan(nanoseconds: UInt64) { scanNanoseconds = Double(nanoseconds) }
+
+  /// A live round of so many pages took so long from its begin until the receiver had acknowledged it.
+  mutating func observeSending(pages: UInt64, bytes: UInt64, nanoseconds: UInt64) {
+    guard nanoseconds > 0 else { return }
+    let time = Double(nanoseconds)
+    sendingNanoseconds = min(sendingNanoseconds ?? time, time)
+    guard bytes >= 1 << 20, pages > 0 else { return }
+    let rate = Double(bytes) / time
+    sentBytesPerNanosecond = sentBytesPerNanosecond.map { ($0 + rate) / 2 } ?? rate
+    sentBytesPerPage = Double(bytes) / Double(pages)
+  }
+
+  /// How long a last round of so many pages would be on its way (ns); 0 until one was.
+  func sendingNanoseconds(pages: UInt64) -> UInt64 {
+    guard let sentBytesPerNanosecond, let sendingNanoseconds else { return 0 }
+    let transfer = Double(pages) * sentBytesPerPage / sentBytesPerNanosecond
+    // Of the first round the time is that of its bytes; a later, smaller one shows what is fixed.
+    return UInt64(max(transfer, min(sendingNanoseconds, transfer * 2)))
+  }
 
   /// The freeze that a last round would take now (ns).
   ///

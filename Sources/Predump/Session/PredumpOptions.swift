@@ -60,6 +60,14 @@ public struct PredumpOptions: Sendable {
     self.imagesDirectory = imagesDirectory
   }
 
+  /// Makes this the first part of a migration: the process is left stopped, for others to go on with.
+  package mutating func leadToMove(to destination: Endpoint) {
+    self.destination = destination
+    takesFinalRound = true
+    leave = .stopped
+    hooks.omitted = [.thawed, .complete, .failed]
+  }
+
   /// The defaults, for `pid` over a link to `destination`; nothing is stored here.
   public init(pid: Int32, destination: Endpoint) {
     self.pid = pid

@@ -21,6 +21,8 @@ struct PredumpSession: ~Copyable {
   private let began = MonotonicClock.now
   private var estimate = FreezeEstimate()
   private var pendingHistory: [UInt64] = []
+  /// The freeze that a last round would take now, without sending it (ns).
+  private var predictedNanoseconds: UInt64 = 0
   /// How often the target may call execve before that is the end.
   private static let mostRestarts = 8
   private var restarts = 0
@@ -191,6 +193,9 @@ struct PredumpSession: ~Copyable {
     let counters = outcome.counters
     let scanStop = outcome.scanStopNanoseconds
     let totals = try outcome.takeWritten().commit(plan)
+    estimate.observeSending(
+      pages: totals.pagesStored, bytes: totals.payloadBytes,
+      nanoseconds: MonotonicClock.now - plan.began)
     try images.add(plan.name, round: plan.index, members)
     plan.faults.reach(.afterRecord)
     try hooks.tell(.postRound, plan)
@@ -200,9 +205,14 @@ struct PredumpSession: ~Copyable {
     }
     let (pending, threads) = try countPending(members)
     pendingHistory.append(pending.pageCount)
-    let freeze = estimate.nanoseconds(
+    var freeze = estimate.nanoseconds(
       pages: pending.pageCount, reads: pending.runCount, threads: threads,
       comparedPages: pending.comparedPageCount)
+    predictedNanoseconds = freeze
+    // A process that is not to run on is held until the receiver has its last round.
+    if images.place.link?.hearsAnswers ?? false, options.leave != .running {
+      freeze += estimate.sendingNanoseconds(pages: pending.pageCount)
+    }
     let now = MonotonicClock.now
     let verdict = options.policy.verdict(
       for: ConvergencePolicy.Sample(
@@ -225,7 +235,7 @@ struct PredumpSession: ~Copyable {
     -> (FreezeReport, HeldProcess)
   {
     let expected = pendingHistory.last ?? 0
-    let predicted = reports.last?.estimatedFreezeNanoseconds ?? 0
+    let predicted = predictedNanoseconds
     onEvent(
       .freezePredicted(
         FreezePrediction(nanoseconds: predicted, pages: expected, verdict: verdict)))

@@ -48,11 +48,21 @@ public enum ImageReceipt {
   public static func run(
     _ options: Options, cancellation: Cancellation = Cancellation(), onEvent: (Event) -> Void
   ) throws(PredumpError) -> Summary {
+    try run(options, cancellation: cancellation, onEvent: onEvent) {
+      () throws(PredumpError) in try connect(options.source, cancellation, onEvent)
+    }
+  }
+
+  /// As `run` above, over the connection that `connect` waits for once the directory is ready.
+  package static func run(
+    _ options: Options, cancellation: Cancellation, onEvent: (Event) -> Void,
+    connect: () throws(PredumpError) -> ByteChannel
+  ) throws(PredumpError) -> Summary {
     let prepared = try ImagesDirectory.prepareEmpty(options.imagesDirectory)
     let wasCreated = prepared.wasCreated
     let channel: ByteChannel
     do throws(PredumpError) {
-      channel = try connect(options.source, cancellation, onEvent)
+      channel = try connect()
     } catch {
       ImagesDirectory.removeEmpty(options.imagesDirectory, wasCreated: wasCreated)
       throw error

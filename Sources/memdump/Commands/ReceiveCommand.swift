@@ -51,9 +51,11 @@ struct ReceiveCommand: Subcommand {
   @Flag(name: .shortAndLong, help: "Errors only.")
   var quiet = false
 
+  @OptionGroup(title: "To restore it, too") var arrive: ArriveOptions
   @OptionGroup var output: OutputOptions
 
   mutating func validate() throws {
+    try arrive.validate(from: from)
     guard !imagesDirectory.isEmpty else {
       throw ValidationError("--images-dir is empty; name a new or an empty directory")
     }
@@ -62,6 +64,7 @@ struct ReceiveCommand: Subcommand {
   func console() -> Console { output.console }
 
   func execute(_ console: Console) throws(CommandFailure) -> ExitStatus {
+    if arrive.restore { return try restore(options, console) }
     let cancellation = Cancellation()
     let watch = SignalWatch(cancellation, onFirst: {}, onSecond: {})
     do throws(KernelError) { try watch.start() } catch {
@@ -96,7 +99,7 @@ struct ReceiveCommand: Subcommand {
     return options
   }
 
-  private func tell(_ event: ImageReceipt.Event, _ console: Console) {
+  func tell(_ event: ImageReceipt.Event, _ console: Console) {
     switch event {
     case .listening(let endpoint):
       if console.isJSON {

@@ -28,6 +28,9 @@ final class StatusLine: Sendable {
     state.withLock { $0 = text }
   }
 
+  /// Takes note of what is done now.
+  func note(_ text: String) { state.withLock { $0 = text } }
+
   /// One line.
   var text: String {
     let elapsed = Units.duration(MonotonicClock.now - began)

@@ -1,0 +1,249 @@
+internal import Glibc
+internal import Images
+internal import Kernel
+internal import Predump
+
+/// The destination's side of one migration.
+final class DestinationSide {
+  private static let lookMilliseconds: Int32 = 20
+  /// A stranger that connects and says nothing.
+  private static let strangerNanoseconds: UInt64 = 2_000_000_000
+
+  private let options: ArrivalOptions
+  private let cancellation: Cancellation
+  private let onEvent: (ArrivalEvent) -> Void
+  private var link: MoveLink?
+  /// The source, which came back with its question on a new connection.
+  private var question: MoveLink?
+  private var identity: MoveIdentity?
+  private var pid: Int32 = 0
+  /// Whether the source has heard that the copy is ready: only then can it ask what became of it.
+  private var wasReady = false
+
+  init(
+    _ options: ArrivalOptions, _ cancellation: Cancellation,
+    _ onEvent: @escaping (ArrivalEvent) -> Void
+  ) {
+    self.options = options
+    self.cancellation = cancellation
+    self.onEvent = onEvent
+  }
+
+  /// Receives and restores a process.
+  func run(_ listener: borrowing Listener) throws -> RestoreSummary {
+    let directory = options.receipt.imagesDirectory
+    var hooks = MoveHooks(
+      command: options.onEvent, timeoutNanoseconds: options.hookTimeoutNanoseconds,
+      environment: ["MEMDUMP_IMAGES_DIR": Self.absolute(directory)],
+      cancellation: cancellation, onWarning: { [onEvent] in onEvent(.warning($0)) })
+    do {
+      let receipt = try receiveRounds(listener)
+      hooks.environment["MEMDUMP_PID"] = "\(pid)"
+      let outcome = receipt.outcome
+      guard outcome == .complete || outcome == .completeOverBudget else {
+        if case .aborted(let text)? = try? link?.take(within: 2_000) {
+          throw MigrationError.refusedThere(text)
+        }
+        throw MigrationError.refusedThere("the rounds ended without a last one")
+      }
+      try receiveState()
+      onEvent(.restoring)
+      try hooks.tell(.preRestore)
+      let summary = try restore(listener)
+      onEvent(.restored(summary))
+      tell(.running(pid: summary.pid ?? pid), listener)
+      try? hooks.tell(.restored)
+      return summary
+    } catch {
+      let text = "\(MigrationError(error))"
+      try? StateImages.remove(from: directory)
+      tell(.aborted(text), listener)
+      try? hooks.tell(.restoreFailed, message: text)
+      throw error
+    }
+  }
+
+  // MARK: Until the images are here
+
+  private func receiveRounds(_ listener: borrowing Listener) throws -> ImageReceipt.Summary {
+    let readsCompressed = try options.criu.readsCompressedImages()
+    var failure: (any Error)?
+    do {
+      return try ImageReceipt.run(
+        options.receipt, cancellation: cancellation,
+        onEvent: { [onEvent] event in
+          if case .round(let name) = event { onEvent(.round(name: name)) }
+        },
+        connect: { () throws(PredumpError) in
+          do {
+            // The directory can be used: now it may begin.
+            self.onEvent(.listening(listener.endpoint))
+            try self.agree(with: self.nextConnection(listener), readsCompressed: readsCompressed)
+            return try self.nextConnection(listener)
+          } catch {
+            failure = error
+            throw .interrupted
+          }
+        })
+    } catch { throw failure ?? error }
+  }
+
+  private func nextConnection(_ listener: borrowing Listener) throws -> ByteChannel {
+    while true {
+      if cancellation.isCancelled { throw PredumpError.interrupted }
+      // The source gives up on the first connection, if it does.
+      if let link, case .aborted(let text)? = try link.take(within: 0) {
+        throw MigrationError.refusedThere(text)
+      }
+      if let channel = try listener.accept(milliseconds: Self.lookMilliseconds) { return channel }
+    }
+  }
+
+  private func agree(with channel: ByteChannel, readsCompressed: Bool) throws {
+    let cancellation = cancellation
+    let link = try MoveLink(
+      channel,
+      patience: LinkPatience(silenceNanoseconds: options.receipt.linkTimeoutNanoseconds) {
+        cancellation.isCancelled
+      })
+    do {
+      guard case .move(let identity, let pid) = try link.take() else {
+        throw MigrationError.peer("the source asks for something else than a migration")
+      }
+      if (try? TargetProcess(pid: pid)) != nil {
+        throw MigrationError.peer(
+          "there is a process \(pid) here already: a restored one gets its old number, so give it a "
+            + "pid namespace of its own (unshare --pid --fork --mount-proc)")
+      }
+      (self.identity, self.pid) = (identity, pid)
+    } catch {
+      try? link.put(.aborted("\(MigrationError(error))"))
+      throw error
+    }
+    try link.put(.welcome(readsCompressed: readsCompressed))
+    self.link = link
+    onEvent(.agreed(pid: pid))
+  }
+
+  private func receiveState() throws {
+    guard let link else { return }
+    var state = try IncomingState(
+      into: options.receipt.imagesDirectory, from: link.subject,
+      byteLimit: options.receipt.byteLimit)
+    guard state.targets.first?.pid == pid else {
+      throw MigrationError.peer("the rounds are of another process than \(pid)")
+    }
+    link.resume()
+    while true {
+      let message = try link.take()
+      if case .aborted(let text) = message { throw MigrationError.refusedThere(text) }
+      if try state.accept(message) { break }
+    }
+    try state.complete()
+  }
+
+  // MARK: From the copy on
+
+  private func restore(_ listener: borrowing Listener) throws -> RestoreSummary {
+    var restore = RestoreOptions(directory: options.receipt.imagesDirectory)
+    restore.criu = options.criu
+    restore.arguments = options.arguments
+    // Every round was checked when it came.
+    restore.checks = false
+    let strangers = present()
+    do {
+      return try Restore.run(restore, isHeld: true) { summary in
+        guard let link = self.link else { return }
+        self.wasReady = true
+        try link.put(
+          .ready(
+            prepareNanoseconds: summary.prepareNanoseconds,
+            criuNanoseconds: summary.criuNanoseconds))
+        self.onEvent(.ready)
+        try self.awaitGo(link, listener)
+      }
+    } catch {
+      // CRIU kills what it restored, unless it is killed itself.
+      for copy in present().subtracting(strangers) {
+        try? TargetProcess(pid: copy).send(signal: SIGKILL)
+      }
+      throw error
+    }
+  }
+
+  /// Returns when the source says that the copy is to run.
+  ///
+  /// - Throws: if it says anything else, or nothing. Nobody but this side decides then: a `go` that
+  ///   got lost is answered with `aborted` when the source asks.
+  private func awaitGo(_ link: MoveLink, _ listener: borrowing Listener) throws {
+    while true {
+      switch try link.take(within: Self.lookMilliseconds) {
+      case .go: return
+      case .aborted(let text): throw MigrationError.refusedThere(text)
+      case nil: break
+      default: throw MigrationError.peer("\(link.subject) says what makes no sense")
+      }
+      if let channel = try listener.accept(milliseconds: 0), let asking = hear(channel) {
+        question = asking
+        throw ImageError(.link, file: link.subject, "the source lost this connection")
+      }
+    }
+  }
+
+  /// The processes of the rounds that are here.
+  private func present() -> Set<Int32> {
+    let pids = (try? ImageChain(options.receipt.imagesDirectory).processes()) ?? []
+    return Set(pids.filter { (try? TargetProcess(pid: $0)) != nil })
+  }
+
+  /// Sees that the source hears the outcome.
+  private func tell(_ outcome: MoveOutcome, _ listener: borrowing Listener) {
+    let message: MoveMessage =
+      switch outcome {
+      case .running(let number): .running(pid: number ?? pid)
+      case .aborted(let text): .aborted(text)
+      }
+    var current = question ?? link
+    if (try? current?.put(message)) == nil { current = nil }
+    // Before it heard of a copy the source decides by itself.
+    guard wasReady else { return }
+    let deadline = MonotonicClock.now + options.outcomePatienceNanoseconds
+    var hasTold = false
+    while MonotonicClock.now < deadline, !cancellation.isCancelled {
+      if let link = current {
+        do {
+          if try link.take(within: Self.lookMilliseconds) == .settled { return }
+        } catch { current = nil }
+      } else if !hasTold {
+        hasTold = true
+        onEvent(.awaitingQuestion(outcome))
+      }
+      // It may give up on a connection before this side notices.
+      guard let channel = try? listener.accept(milliseconds: current == nil ? 100 : 0),
+        let asking = hear(channel), (try? asking.put(message)) != nil
+      else { continue }
+      current = asking
+    }
+  }
+
+  /// The connection, if it is our source's with its question.
+  private func hear(_ channel: ByteChannel) -> MoveLink? {
+    let cancellation = cancellation
+    let patience = LinkPatience(silenceNanoseconds: Self.strangerNanoseconds) {
+      cancellation.isCancelled
+    }
+    guard let link = try? MoveLink(channel, patience: patience),
+      case .ask(let asked)? = try? link.take()
+    else { return nil }
+    if asked == identity { return link }
+    try? link.put(.unknown)
+    return nil
+  }
+
+  private static func absolute(_ path: String) -> String {
+    if path.hasPrefix("/") { return path }
+    guard let current = getcwd(nil, 0) else { return path }
+    defer { free(current) }
+    return String(cString: current) + "/" + path
+  }
+}

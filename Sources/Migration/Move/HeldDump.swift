@@ -1,0 +1,117 @@
+internal import Glibc
+internal import Images
+internal import Kernel
+
+/// CRIU's dump of processes that stand still, up to where they are to end or to go on.
+///
+/// Its images pass through a directory of this side's on their way to the destination. When this is
+/// dropped undecided, CRIU takes everything back.
+struct HeldDump: ~Copyable {
+  static let logName = "criu-dump.log"
+
+  private let criu: ChildProcess
+  private let gate: DecisionGate
+  private var capture: ImageCapture?
+  private let log: String
+
+  /// Where an image waits until it was sent.
+  private struct Passage: ~Copyable, CaptureSink {
+    let directory: Directory
+    let link: MoveLink
+    /// Processes whose pages the rounds have.
+    let pids: Set<Int32>
+
+    borrowing func hasPages(ofPagemap name: String) -> Bool {
+      StateImages.process(ofPagemap: name).map { pids.contains($0) } ?? false
+    }
+
+    borrowing func create(_ name: String) throws(ImageError) -> File {
+      let path = directory.join(name)
+      guard !name.isEmpty, !name.hasPrefix("."), !name.contains("/") else {
+        throw ImageError(.value, file: path, "CRIU sends an image of an impossible name")
+      }
+      do throws(KernelError) { return File(try directory.createFile(name), path: path) } catch {
+        throw ImageError(.misuse, file: path, "\(error)", cause: error)
+      }
+    }
+
+    borrowing func complete(_ name: String) throws(ImageError) {
+      try link.putFile(name, from: directory)
+      try? directory.removeFile(name)
+    }
+  }
+
+  /// Starts CRIU.
+  ///
+  /// - Parameters:
+  ///   - root: the process whose tree it is to dump.
+  ///   - directory: of this migration's own; CRIU works there.
+  init(
+    of root: Int32, with program: CRIUProgram, _ arguments: [String],
+    in directory: borrowing Directory
+  ) throws {
+    let capture = try ImageCapture(in: directory)
+    let gate = try DecisionGate(in: directory)
+    let criu = try program.start(
+      [
+        "dump", "--tree", "\(root)", "--images-dir", ".", "--work-dir", ".", "--stream",
+        "--log-file", Self.logName, "--action-script", "./\(DecisionGate.scriptName)",
+      ] + arguments,
+      directory: directory.descriptor.number, output: .discarded)
+    self.criu = criu
+    self.gate = gate
+    self.capture = consume capture
+    log = directory.join(Self.logName)
+  }
+
+  /// Sends CRIU's images, but for the pages of `pids`, until CRIU holds the processes.
+  ///
+  /// - Returns: bytes of the images.
+  /// - Throws: the failure of CRIU, of the link or of the disk; `finish` is still to be called.
+  mutating func send(
+    over link: MoveLink, from directory: borrowing Directory, pids: Set<Int32>
+  ) throws -> UInt64 {
+    let passage = Passage(
+      directory: try directory.reopen(), link: link, pids: pids)
+    guard var capture = capture.take() else { return 0 }
+    var criuIsOver = false
+    while !criuIsOver {
+      // An end of the capture is no end of CRIU: it may ask later.
+      switch try capture.run(into: passage, others: [criu.descriptor, gate.descriptor]) {
+      case .other(1):
+        let bytes = capture.keptBytes
+        self.capture = consume capture
+        return bytes
+      case .other: criuIsOver = true
+      case .finished:
+        criuIsOver = try !Readiness.wait(for: [gate.descriptor, criu.descriptor]).contains(0)
+        if !criuIsOver { return capture.keptBytes }
+      }
+    }
+    throw HeldDumpError.criuEnded
+  }
+
+  /// From now on this process's death decides nothing.
+  func hold() throws(KernelError) { try gate.say(.hold) }
+
+  /// Lets CRIU end the processes, or take everything back, and waits for it.
+  ///
+  /// - Throws: `.criu` if it did not do what it was told.
+  consuming func finish(endsProcesses: Bool, in directory: borrowing Directory)
+    throws(MigrationError)
+  {
+    try? gate.decide(endsProcess: endsProcesses)
+    capture = nil
+    let end = try CRIUProgram.wait(criu)
+    if endsProcesses, end == .exited(0) { return }
+    throw MigrationError.criu(
+      action: "dump", end: end.description, log: log,
+      lines: CRIUProgram.complaints(in: directory, log: Self.logName))
+  }
+
+  /// Leaves CRIU holding the processes, for somebody else to decide.
+  consuming func leave() {}
+}
+
+/// CRIU ended before it held the processes: its log says why.
+enum HeldDumpError: Error { case criuEnded }

@@ -1,0 +1,275 @@
+internal import Glibc
+internal import Images
+internal import Kernel
+internal import Predump
+
+/// The source's side of one migration.
+struct SourceSide {
+  /// How long the destination's greeting may take.
+  private static let connectMilliseconds: Int32 = 10_000
+
+  private let options: MigrateOptions
+  private let cancellation: Cancellation
+  private let onEvent: @Sendable (MigrateEvent) -> Void
+  private let identity = MoveIdentity.random()
+  private let hooks: MoveHooks
+  private let began = MonotonicClock.now
+  private let path: String
+  private var downtime = DowntimeSplit()
+  private var imageBytes: UInt64 = 0
+
+  init(
+    _ options: MigrateOptions, _ cancellation: Cancellation,
+    _ onEvent: @escaping @Sendable (MigrateEvent) -> Void, _ path: String
+  ) {
+    self.options = options
+    self.cancellation = cancellation
+    self.onEvent = onEvent
+    self.path = path
+    hooks = MoveHooks(
+      command: options.predump.hooks.onEvent,
+      timeoutNanoseconds: options.predump.hooks.timeoutNanoseconds,
+      environment: [
+        "MEMDUMP_PID": "\(options.predump.pid)", "MEMDUMP_DESTINATION": options.destination.text,
+      ],
+      cancellation: cancellation, onWarning: { onEvent(.predump(.warning($0))) })
+  }
+
+  /// Whether what is in the directory is still of use.
+  func leavesDirectory(_ error: any Error) -> Bool {
+    switch error as? MigrationError {
+    case .undecided, .criu: true
+    default: false
+    }
+  }
+
+  mutating func run(in directory: borrowing Directory) throws -> MigrateSummary {
+    do {
+      try checkTarget()
+      let link = try connect()
+      do {
+        let readsCompressed = try awaitWelcome(link)
+        onEvent(.agreed(readsCompressed: readsCompressed))
+        let moment = FrozenMoment(of: options.predump)
+        let rounds = try sendRounds(moment, readsCompressed: readsCompressed)
+        defer { moment.dismiss() }
+        let pid = try move(directory, link, moment)
+        return MigrateSummary(
+          pid: pid, rounds: rounds, downtime: downtime, imageBytes: imageBytes,
+          wallNanoseconds: MonotonicClock.now - began)
+      } catch {
+        // The destination's own words come back to nobody.
+        try? link.put(.aborted("\(MigrationError(error))"))
+        throw error
+      }
+    } catch {
+      try? hooks.tell(.failed, message: "\(MigrationError(error))")
+      throw error
+    }
+  }
+
+  /// A process that somebody has stopped would be let run by our failure, or there.
+  private func checkTarget() throws {
+    let pid = options.predump.pid
+    guard let process = try? TargetProcess(pid: pid), let state = try? process.stat().state else {
+      throw PredumpError.targetGone(pid: pid, how: .neverFound)
+    }
+    if state == "T" {
+      throw PredumpError.unsuitableTarget(
+        pid: pid, reason: "it is stopped; let it go on first (kill -CONT \(pid))")
+    }
+  }
+
+  /// Agrees with the destination before the process is touched.
+  private func connect() throws -> MoveLink {
+    let cancellation = cancellation
+    let channel: ByteChannel
+    do throws(KernelError) {
+      channel = try options.destination.connect(milliseconds: Self.connectMilliseconds)
+    } catch {
+      throw ImageError(.link, file: options.destination.text, "\(error)", cause: error)
+    }
+    guard channel.hasInput, options.destination != .standard else {
+      throw MigrationError.peer(
+        "a migration takes two connections that go both ways: unix:PATH or tcp:HOST:PORT")
+    }
+    let link = try MoveLink(
+      channel,
+      patience: LinkPatience(silenceNanoseconds: options.predump.linkTimeoutNanoseconds) {
+        cancellation.isCancelled
+      })
+    try link.put(.move(identity, pid: options.predump.pid))
+    return link
+  }
+
+  /// Whether the destination's CRIU reads LZ4.
+  private func awaitWelcome(_ link: MoveLink) throws -> Bool {
+    do {
+      switch try link.take() {
+      case .welcome(let readsCompressed): return readsCompressed
+      case .aborted(let text): throw MigrationError.refusedThere(text)
+      default: throw MigrationError.peer("\(link.subject) answers what was not asked")
+      }
+    } catch let error as ImageError where error.kind == .stream || error.kind == .link {
+      if cancellation.isCancelled { throw error }
+      throw ImageError(
+        .link, file: link.subject,
+        "no memdump that restores answers there (\(error.message)); start it with "
+          + "memdump receive --restore")
+    }
+  }
+
+  /// Sends the rounds; the last leaves the process stopped.
+  private mutating func sendRounds(_ moment: FrozenMoment, readsCompressed: Bool) throws
+    -> PredumpSummary
+  {
+    var rounds = options.predump
+    rounds.leadToMove(to: options.destination)
+    if case .asTheDestinationReads = options.compression, !readsCompressed {
+      rounds.compression = .none
+    }
+    let onEvent = onEvent
+    do throws(PredumpError) {
+      let summary = try Predump.run(rounds, cancellation: cancellation) { event in
+        moment.note(event)
+        onEvent(.predump(event))
+      }
+      let copied = moment.copied
+      if let report = copied.report {
+        downtime.freezing = report.freezingNanoseconds
+        downtime.copying =
+          report.frozenNanoseconds - min(report.frozenNanoseconds, report.freezingNanoseconds)
+        downtime.sendingRound = MonotonicClock.now - copied.at
+      }
+      return summary
+    } catch {
+      // It runs on: nobody is to be guarded any more.
+      moment.dismiss()
+      throw error
+    }
+  }
+
+  /// Has CRIU dump the rest, and the copy restored and let run.
+  ///
+  /// - Returns: the process id there.
+  private mutating func move(
+    _ directory: borrowing Directory, _ link: MoveLink, _ moment: FrozenMoment
+  ) throws -> Int32 {
+    let processes = try HeldProcesses(moment.pids)
+    var dump: HeldDump
+    do {
+      if let failure = moment.failure { throw failure }
+      if let pid = try processes.running() { throw MigrationError.notStopped(pid: pid) }
+      dump = try HeldDump(
+        of: options.predump.pid, with: options.criu, options.arguments, in: directory)
+    } catch {
+      resume(processes)
+      throw error
+    }
+    do {
+      try awaitCopy(directory, link, &dump, Set(moment.pids))
+      try MoveNote(
+        destination: options.destination.text, identity: identity,
+        author: HeldProcesses([getpid()]).names[0], processes: processes.names
+      ).write(in: directory)
+      // The point of no return: from here on our death lets nothing run here.
+      try moment.hold()
+      try dump.hold()
+    } catch {
+      try? link.put(.aborted("\(MigrationError(error))"))
+      let failure = takeBack(dump, error, directory)
+      resume(processes)
+      throw failure
+    }
+    let began = MonotonicClock.now
+    onEvent(.committing)
+    switch try awaitOutcome(link) {
+    case .running(let pid):
+      downtime.commit = MonotonicClock.now - began
+      // If CRIU does not end them, this does.
+      try? dump.finish(endsProcesses: true, in: directory)
+      processes.end()
+      try? hooks.tell(.committed)
+      return pid ?? options.predump.pid
+    case .aborted(let text):
+      _ = takeBack(dump, HeldDumpError.criuEnded, directory)
+      resume(processes)
+      throw MigrationError.refusedThere(text)
+    }
+  }
+
+  /// Sends CRIU's images and waits until the destination has a copy.
+  private mutating func awaitCopy(
+    _ directory: borrowing Directory, _ link: MoveLink, _ dump: inout HeldDump, _ pids: Set<Int32>
+  ) throws {
+    let began = MonotonicClock.now
+    link.resume()
+    imageBytes = try dump.send(
+      over: link, from: directory,
+      pids: options.predump.includesDescendants
+        ? pids
+        : [
+          options.predump.pid
+        ])
+    let dumped = MonotonicClock.now
+    downtime.criuDump = dumped - began
+    onEvent(.dumped)
+    try hooks.tell(.dumped)
+    try link.put(.dumped)
+    switch try link.take() {
+    case .ready(let prepare, let criu):
+      let all = MonotonicClock.now - dumped
+      downtime.restore = min(all, prepare &+ criu)
+      downtime.transfer = all - downtime.restore
+    case .aborted(let text): throw MigrationError.refusedThere(text)
+    default: throw MigrationError.peer("\(link.subject) answers what was not asked")
+    }
+    onEvent(.ready)
+    if cancellation.isCancelled { throw PredumpError.interrupted }
+  }
+
+  /// Lets the copy run, and finds out whether it does.
+  private func awaitOutcome(_ link: MoveLink) throws -> MoveOutcome {
+    do {
+      try link.put(.go)
+      switch try link.take() {
+      case .running(let pid):
+        try? link.put(.settled)
+        return .running(pid: pid)
+      case .aborted(let text):
+        try? link.put(.settled)
+        return .aborted(text)
+      default: break
+      }
+    } catch {}
+    // Only the destination knows.
+    let cancellation = cancellation
+    let answer = OutcomeQuestion(
+      destination: options.destination, identity: identity,
+      isCancelled: { cancellation.isCancelled }
+    ).ask(forNanoseconds: options.outcomePatienceNanoseconds)
+    if let outcome = answer.outcome { return outcome }
+    throw MigrationError.undecided(
+      pid: options.predump.pid, destination: options.destination.text, directory: path,
+      reason: answer.reason)
+  }
+
+  /// Lets CRIU take everything back.
+  ///
+  /// - Returns: why: what CRIU says, if it was CRIU that failed.
+  private func takeBack(
+    _ dump: consuming HeldDump, _ error: any Error, _ directory: borrowing Directory
+  ) -> any Error {
+    do throws(MigrationError) { try dump.finish(endsProcesses: false, in: directory) } catch let its
+    {
+      if case .criuEnded? = error as? HeldDumpError { return its }
+    }
+    return error
+  }
+
+  private func resume(_ processes: HeldProcesses) {
+    processes.goOn()
+    onEvent(.resumed)
+    try? hooks.tell(.resumed)
+  }
+}

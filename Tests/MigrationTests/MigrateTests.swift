@@ -1,0 +1,203 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Whole migrations between two pid namespaces, with a real criu and a process of several threads
+/// that writes all the time.
+@Suite(.serialized, .enabled(if: Machine.isAvailable)) struct MigrateTests {
+  private let machine: Machine
+  private let target: MovingTarget
+
+  init() throws {
+    machine = try Machine()
+    target = try MovingTarget(machine)
+  }
+
+  @Test("a process runs there with all its memory, and has ended here", arguments: ["auto", "lz4"])
+  func moves(format: String) throws {
+    let (receiver, place) = try target.receiver()
+    let migration = try target.migration(to: place, ["--compress", format])
+    let status = migration.finish()
+    #expect([0, 3].contains(status), "\(migration.errorText)")
+    #expect(receiver.finish() == 0, "\(receiver.errorText)")
+    target.expectThere("moved")
+    let summary = try #require(migration.events("migrated").first)
+    let parts = [
+      "freeze_ns", "copy_ns", "send_round_ns", "criu_dump_ns", "transfer_ns", "restore_ns",
+      "commit_ns",
+    ].map { summary[$0] as? UInt64 ?? 0 }
+    #expect(parts.allSatisfy { $0 > 0 })
+    #expect(parts.reduce(0, +) == summary["frozen_ns"] as? UInt64)
+    #expect(target.notes.isEmpty)
+    let restored = try #require(receiver.events("restored").first)
+    #expect((restored["pages_unpacked"] as? UInt64 ?? 0 > 0) == (format == "lz4"))
+  }
+
+  @Test("criu fails on the dump: the process runs on here") func badDump() throws {
+    let (receiver, place) = try target.receiver()
+    let migration = try target.migration(to: place, criu: ["--no-such-option"])
+    #expect(migration.finish() == 1)
+    #expect(migration.errorText.contains("criu dump ended"), "\(migration.errorText)")
+    #expect(migration.errorText.contains("runs on here"))
+    #expect(receiver.finish() != 0)
+    #expect(receiver.errorText.contains("the process does not run here"))
+    target.expectHere("bad option")
+  }
+
+  @Test("criu fails on the restore: the process runs on here") func badRestore() throws {
+    let (receiver, place) = try target.receiver(criu: ["--no-such-option"])
+    let migration = try target.migration(to: place)
+    #expect(migration.finish() == 1)
+    #expect(migration.errorText.contains("criu restore ended"), "\(migration.errorText)")
+    #expect(receiver.finish() == 1)
+    target.expectHere("bad option")
+  }
+
+  @Test("a command that fails ends a migration that can still be ended") func vetoes() throws {
+    for (here, there) in [("dumped", ""), ("", "pre-restore")] {
+      let (receiver, place) = try target.receiver([
+        "--on-event", "[ $MEMDUMP_EVENT != '\(there)' ]",
+      ])
+      let migration = try target.migration(
+        to: place, ["--on-event", "[ $MEMDUMP_EVENT != '\(here)' ]"])
+      #expect(migration.finish() == (here.isEmpty ? 1 : 28), "\(migration.errorText)")
+      #expect(receiver.finish() == (here.isEmpty ? 28 : 1), "\(receiver.errorText)")
+      target.expectHere("\(here)\(there)")
+      try FileManager.default.removeItem(atPath: target.images)
+    }
+  }
+
+  @Test("commands are told of every event, in their order") func hooks() throws {
+    let (heardHere, heardThere) = (
+      target.directory.file("here"), target.directory.file("there")
+    )
+    let (receiver, place) = try target.receiver([
+      "--on-event", "echo $MEMDUMP_EVENT $MEMDUMP_PID >> \(heardThere)",
+    ])
+    let migration = try target.migration(
+      to: place, ["--on-event", "echo $MEMDUMP_EVENT $MEMDUMP_PID >> \(heardHere)"])
+    #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
+    #expect(receiver.finish() == 0, "\(receiver.errorText)")
+    let here = try String(contentsOfFile: heardHere, encoding: .utf8).split(separator: "\n").map(
+      String.init)
+    #expect(
+      here.suffix(5)
+        == ["pre-round", "frozen", "post-round", "dumped", "committed"].map {
+          "\($0) \(target.pid)"
+        })
+    let there = try String(contentsOfFile: heardThere, encoding: .utf8).split(
+      separator: "\n"
+    ).map(String.init)
+    #expect(there == ["pre-restore \(target.pid)", "restored \(target.pid)"])
+    target.expectThere("hooks")
+  }
+
+  @Test("nobody is there, or somebody who does not restore: the process is not touched")
+  func strangers() throws {
+    let nobody = try target.migration(to: "unix:" + target.directory.file("nobody"))
+    #expect(nobody.finish() == 27, "\(nobody.errorText)")
+    let plain = try MoveProgram(
+      [
+        MoveProgram.path, "receive", "--json", "--images-dir", target.images, "--from",
+        "unix:" + target.directory.file("plain"),
+      ], errors: target.directory.file("plain.err"))
+    #expect(plain.wait(for: "listening"))
+    let migration = try target.migration(to: "unix:" + target.directory.file("plain"))
+    #expect(migration.finish() == 27)
+    #expect(migration.errorText.contains("receive --restore"), "\(migration.errorText)")
+    #expect(plain.finish() != 0)
+    #expect(migration.events("attached").isEmpty)
+    target.expectHere("strangers")
+  }
+
+  @Test("a number that is taken there is found out before the process is touched")
+  func takenNumber() throws {
+    let receiver = try MoveProgram(
+      [
+        MoveProgram.path, "receive", "--restore", "--json", "--images-dir", target.images,
+        "--criu", DumpedTarget.criuPath, "--from", "unix:" + target.directory.file("same"),
+      ], errors: target.directory.file("same.err"))
+    #expect(receiver.wait(for: "listening"))
+    let migration = try target.migration(to: "unix:" + target.directory.file("same"))
+    #expect(migration.finish() == 1)
+    #expect(migration.errorText.contains("there is a process \(target.pid) here already"))
+    #expect(migration.events("attached").isEmpty)
+    #expect(receiver.finish() == 1)
+    target.expectHere("taken number")
+  }
+
+  @Test("what cannot work is refused before anything is touched") func usage() throws {
+    for (words, text) in [
+      (["migrate", "--pid", "\(target.pid)", "--to", "-"], "--to -"),
+      (["migrate", "--pid", "\(target.pid)", "--images-dir", "x"], "--to"),
+      (["receive", "--images-dir", "x", "--restore"], "--from"),
+      (["receive", "--images-dir", "x", "--", "--x"], "--restore"),
+    ] {
+      let program = try MoveProgram(
+        [MoveProgram.path] + words, errors: target.directory.file("usage.err"))
+      #expect(program.finish() == 64, "\(words)")
+      #expect(program.errorText.contains(text), "\(program.errorText)")
+    }
+    target.expectHere("usage")
+  }
+
+  @Test("a stopped process is refused, and stays stopped") func stopped() throws {
+    kill(target.pid, SIGSTOP)
+    #expect(DumpedTarget.eventually { target.stateHere == "T" })
+    let (receiver, place) = try target.receiver()
+    let migration = try target.migration(to: place)
+    #expect(migration.finish() == 24, "\(migration.errorText)")
+    receiver.send(SIGTERM)
+    _ = receiver.finish()
+    #expect(target.stateHere == "T")
+    kill(target.pid, SIGCONT)
+    target.expectHere("stopped")
+  }
+
+  @Test("no space left, here or there: the process runs on here", arguments: ["here", "there"])
+  func diskFull(side: String) throws {
+    let size = side == "here" ? "size=16k" : "size=2m"
+    let place = try #require(try target.directory.mount("full", options: size))
+    let images = side == "there" ? place + "/images" : target.images
+    let receiver = try MoveProgram(
+      machine.line([
+        "/bin/sh", "-c",
+        // The namespace has mounts of its own: the new one has to be made there, too.
+        "mount -t tmpfs -o \(size) full \(place) && exec \"$0\" \"$@\"", MoveProgram.path,
+        "receive", "--restore", "--json", "--images-dir", images, "--criu",
+        DumpedTarget.criuPath, "--from", "unix:" + target.directory.file("socket"),
+      ]), errors: target.directory.file("receiver.err"))
+    try #require(receiver.wait(for: "listening"), "\(receiver.errorText)")
+    let migration = try target.migration(
+      to: "unix:" + target.directory.file("socket"), work: side == "here" ? place : nil)
+    let status = migration.finish()
+    #expect(status == (side == "here" ? 25 : 27), "\(migration.errorText)")
+    #expect(migration.errorText.contains("No space left"), "\(migration.errorText)")
+    #expect(receiver.finish() == (side == "here" ? 1 : 25), "\(receiver.errorText)")
+    target.expectHere("disk full \(side)")
+  }
+
+  @Test("a Python program goes on counting where it was") func python() throws {
+    let log = target.directory.file("counts")
+    let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .deletingLastPathComponent().appendingPathComponent("Programs/steady.py").path
+    let starter = try ChildProgram("/usr/bin/env", ["python3", script, log])
+    let line = try #require(starter.line(beginning: "ready pid="))
+    let pid = try #require(Int32(line.dropFirst("ready pid=".count)))
+    defer { kill(machine.find(pid) ?? pid, SIGKILL) }
+    func counts() -> [Int] {
+      let text = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
+      return text.split(separator: "\n").map { Int($0) ?? -1 }
+    }
+    #expect(DumpedTarget.eventually { counts().count > 100 })
+    let (receiver, place) = try target.receiver()
+    let migration = try target.migration(of: pid, to: place)
+    #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
+    #expect(receiver.finish() == 0, "\(receiver.errorText)")
+    let arrived = counts().count
+    #expect(DumpedTarget.eventually { counts().count > arrived + 100 })
+    // A table that was damaged ends in words, and a step that is lost or done twice in a gap.
+    let all = counts()
+    #expect(all == Array(stride(from: 0, to: all.count * 500, by: 500)))
+  }
+}
