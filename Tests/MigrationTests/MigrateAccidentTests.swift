@@ -52,13 +52,13 @@ import Testing
     (.sourceDies, Kind.go, false, [.heldHere]),
     (.sourceDies, Kind.running, false, [.heldHere]),
     (.destinationDies, Kind.data, false, [.here]),
-    (.destinationDies, Kind.ready, false, [.here]),
+    (.destinationDies, Kind.ready, false, [.here, .heldHere]),
     (.destinationDies, Kind.go, false, [.heldHere]),
-    (.destinationDies, Kind.running, false, [.heldHere]),
+    (.destinationDies, Kind.running, false, [.heldHere, .there]),
   ]
 
   // Before the destination is told `go`, the process stays here. From then on the destination knows;
-  // who cannot ask leaves the process held.
+  // who cannot ask leaves the process held. What the destination said before it died may still come.
   @Test(
     "at every step of the last part it is known who may run the process",
     arguments: MigrateAccidentTests.cases)
@@ -134,7 +134,7 @@ import Testing
     default: break
     }
     if taken == 0 { #expect(end != .here, "\(what)") }
-    if status != 0, !isKilled { #expect(!migration.errorText.isEmpty, what) }
+    if ![0, 3].contains(status), !isKilled { #expect(!migration.errorText.isEmpty, what) }
     return end
   }
 

@@ -91,6 +91,9 @@ struct HeldDump: ~Copyable {
     throw HeldDumpError.criuEnded
   }
 
+  /// CRIU's process id.
+  var pid: Int32 { criu.pid }
+
   /// From now on this process's death decides nothing.
   func hold() throws(KernelError) { try gate.say(.hold) }
 

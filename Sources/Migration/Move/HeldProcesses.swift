@@ -62,13 +62,16 @@ final class HeldProcesses {
     }
   }
 
+  /// Waits until they have ended.
+  func awaitEnd() { wait { $0.hasExited } }
+
   /// Sees that they end: CRIU ends them, and else this does.
   func end() {
     // CRIU's SIGKILL was sent before it ended; a moment later they are gone.
     for entry in entries where !entry.process.hasExited {
       try? entry.process.send(signal: SIGKILL)
     }
-    wait { $0.hasExited }
+    awaitEnd()
   }
 
   private func wait(until isSo: (borrowing TargetProcess) -> Bool) {

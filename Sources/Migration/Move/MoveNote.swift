@@ -7,6 +7,7 @@ internal import Kernel
 ///     destination tcp:there:7000
 ///     identity 8f2c... 91ab...
 ///     memdump 4711 123456
+///     criu 4720 123489
 ///     process 1234 98765
 struct MoveNote: Equatable {
   static let fileName = "memdump-move"
@@ -15,6 +16,8 @@ struct MoveNote: Equatable {
   var identity: MoveIdentity
   /// memdump itself.
   var author: HeldProcesses.Name
+  /// The CRIU that holds the processes.
+  var holder: HeldProcesses.Name
   var processes: [HeldProcesses.Name]
 
   /// Writes the note into `directory`.
@@ -23,7 +26,7 @@ struct MoveNote: Equatable {
       [
         "destination \(destination)",
         "identity \(String(identity.high, radix: 16)) \(String(identity.low, radix: 16))",
-        "memdump \(author.pid) \(author.startTicks)",
+        "memdump \(author.pid) \(author.startTicks)", "criu \(holder.pid) \(holder.startTicks)",
       ] + processes.map { "process \($0.pid) \($0.startTicks)" }
     let file = File(
       try directory.createFile(Self.fileName), path: directory.join(Self.fileName))
@@ -42,7 +45,8 @@ struct MoveNote: Equatable {
       decoding: try readToEnd(directory.openFile(fileName), path: path), as: UTF8.self)
     var note = MoveNote(
       destination: "", identity: MoveIdentity(high: 0, low: 0),
-      author: HeldProcesses.Name(pid: 0, startTicks: 0), processes: [])
+      author: HeldProcesses.Name(pid: 0, startTicks: 0),
+      holder: HeldProcesses.Name(pid: 0, startTicks: 0), processes: [])
     for line in text.split(separator: "\n") {
       let words = line.split(separator: " ", maxSplits: 2).map(String.init)
       switch (words.first, words.count) {
@@ -53,6 +57,7 @@ struct MoveNote: Equatable {
         }
         note.identity = MoveIdentity(high: high, low: low)
       case ("memdump", 3): if let name = Self.name(words) { note.author = name }
+      case ("criu", 3): if let name = Self.name(words) { note.holder = name }
       case ("process", 3): if let name = Self.name(words) { note.processes.append(name) }
       default: break
       }

@@ -116,7 +116,11 @@ public enum MoveResolution {
     // If CRIU is gone too, SIGSTOP holds them alone.
     let isHeard = try? NamedPipe.say(
       word.rawValue, to: DecisionGate.decisionName, in: place)
-    if isHeard == true { processes.awaitRelease() }
+    if isHeard == true {
+      processes.awaitRelease()
+      // It writes to its directory up to its end.
+      HeldProcesses(named: [note.holder]).awaitEnd()
+    }
     switch outcome {
     case .running: processes.end()
     case .aborted: processes.goOn()

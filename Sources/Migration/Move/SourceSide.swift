@@ -170,13 +170,14 @@ struct SourceSide {
       try awaitCopy(directory, link, &dump, Set(moment.pids))
       try MoveNote(
         destination: options.destination.text, identity: identity,
-        author: HeldProcesses([getpid()]).names[0], processes: processes.names
+        author: HeldProcesses([getpid()]).names[0], holder: HeldProcesses([dump.pid]).names[0],
+        processes: processes.names
       ).write(in: directory)
       // The point of no return: from here on our death lets nothing run here.
       try moment.hold()
       try dump.hold()
     } catch {
-      try? link.put(.aborted("\(MigrationError(error))"))
+      // Without `go` nothing runs there: first the process here, then the word to the other side.
       let failure = takeBack(dump, error, directory)
       resume(processes)
       throw failure
