@@ -66,6 +66,12 @@ int clinux_nice(void) { return getpriority(PRIO_PROCESS, (id_t)clinux_gettid());
 int clinux_set_nice(int value) {
   return checked(setpriority(PRIO_PROCESS, (id_t)clinux_gettid(), value));
 }
+
+int clinux_set_idle(int is_idle) {
+  struct sched_param none = {0};
+  return checked(sched_setscheduler(0, is_idle ? SCHED_IDLE : SCHED_OTHER, &none));
+}
+
 int clinux_set_io_priority(int class, int level) {
   int this_thread = 1;  // IOPRIO_WHO_PROCESS, and 0 for who
   return checked(syscall(SYS_ioprio_set, this_thread, 0, class << 13 | level));

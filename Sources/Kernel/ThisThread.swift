@@ -19,6 +19,12 @@ package enum ThisThread {
     _ = try invoke("setpriority", on: "nice \(value)") { clinux_set_nice(value) }
   }
 
+  /// Lets the calling thread run only while nobody else wants its processor (SCHED_IDLE), or ends
+  /// that, which takes CAP_SYS_NICE. (sched(7))
+  package static func setIdle(_ isIdle: Bool) throws(KernelError) {
+    _ = try invoke("sched_setscheduler", on: "this thread") { clinux_set_idle(isIdle ? 1 : 0) }
+  }
+
   /// Sets how the calling thread's reads and writes stand against those of others; threads that it
   /// starts inherit it.
   package static func setIOPriority(_ priority: IOPriority) throws(KernelError) {

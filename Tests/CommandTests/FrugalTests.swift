@@ -46,13 +46,43 @@ import Testing
       #expect(held.count >= 4, "\(held)")
       for (_, name, value) in held {
         let bits = try #require(UInt64(value, radix: 16))
-        let most = name == "memdump-engine" ? needed : name == "memdump-write" ? 6 : 0
+        let most: UInt64 =
+          switch name {
+          case "memdump-engine": needed
+          case "memdump-write": 1 << 1 | 1 << 2
+          case "memdump-encode": 1 << 23
+          default: 0
+          }
         #expect(bits & ~most == 0, "\(name) \(set) \(value)")
       }
     }
     memdump.send(SIGINT)
     #expect(try memdump.finish().status == 130)
     expectFree(workload.pid)
+  }
+
+  @Test("compression yields to whoever else wants the processor") func yields() throws {
+    let workload = try Workload("stamp", ["pages=16384", "rate=max"])
+    let memdump = try Memdump([
+      "predump", "--pid", "\(workload.pid)", "--images-dir", images, "--json", "--no-sync",
+      "--target-downtime", "1us", "--threshold-pages", "0", "--max-rounds", "1000",
+      "--min-shrink", "0",
+    ])
+    #expect(
+      eventually {
+        let encoders = try? threads(of: memdump.pid, "Name").filter { $0.name == "memdump-encode" }
+        return (encoders ?? []).contains { schedulingPolicy(of: memdump.pid, $0.tid) == "5" }
+      })
+    memdump.send(SIGINT)
+    #expect(try memdump.finish().status == 130)
+  }
+
+  /// A thread's scheduling class; 5 is SCHED_IDLE. (proc(5), stat: policy)
+  private func schedulingPolicy(of pid: Int32, _ tid: String) -> String? {
+    let data = FileManager.default.contents(atPath: "/proc/\(pid)/task/\(tid)/stat") ?? Data()
+    let text = String(decoding: data, as: UTF8.self)
+    let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
+    return fields.count > 38 ? String(fields[38]) : nil
   }
 
   @Test("--nice and --ionice are memdump's threads' own") func gentle() throws {

@@ -26,6 +26,8 @@ int clinux_prefer_this_thread(void);
 /// The calling thread's own nice value.
 int clinux_nice(void);
 int clinux_set_nice(int value);
+/// SCHED_IDLE for the calling thread, or SCHED_OTHER again.
+int clinux_set_idle(int is_idle);
 /// ioprio_set(2) for the calling thread: 2 best effort, 3 idle.
 int clinux_set_io_priority(int class, int level);
 /// Gives up, for the calling thread, every effective and permitted capability that is not in `kept`.

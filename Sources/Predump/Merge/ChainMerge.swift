@@ -91,7 +91,8 @@ public enum ChainMerge {
     let compression = options.compression ?? source.record.compression
     let pipeline: ChunkPipeline
     do throws(KernelError) {
-      pipeline = try ChunkPipeline(compression: compression, encoders: options.encoders)
+      pipeline = try ChunkPipeline(
+        compression: compression, encoders: options.encoders, yields: false)
     } catch { throw .writing(.kernel(error)) }
     let writer = try writer(options, pid: source.record.pid, compression)
     do throws(RoundFailure) {

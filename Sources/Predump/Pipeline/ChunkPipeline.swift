@@ -56,7 +56,9 @@ final class ChunkPipeline {
   }
 
   /// Starts the threads and allocates the chunks.
-  init(compression: PageCompression, encoders: Int) throws(KernelError) {
+  ///
+  /// - Parameter yields: whether compression in live rounds leaves the processor to whoever else wants it.
+  init(compression: PageCompression, encoders: Int, yields: Bool) throws(KernelError) {
     let wanted = max(1, encoders)
     // Each encoder has one in hand and one waiting; the reader and the writer have one each.
     for _ in 0..<(2 * wanted + 2) { free.put(Chunk(compression: compression)) }
@@ -65,10 +67,16 @@ final class ChunkPipeline {
     for _ in 0..<wanted {
       _ = try OSThread(name: "memdump-encode") {
         // Work on memory, and on files that are open.
-        try? ThisThread.keepCapabilities([])
+        try? ThisThread.keepCapabilities(yields ? .raisePriority : [])
+        var yielding = YieldingWork(wanted: yields)
         while let work = filled.take() {
           work.reader?.load(work.chunk)
-          work.chunk.encode()
+          // A chunk that comes filled may be the frozen round's, for which the process waits.
+          if work.reader == nil {
+            work.chunk.encode()
+          } else {
+            yielding.run { work.chunk.encode() }
+          }
           encoded.put(.chunk(work.chunk))
         }
         encoderEnds.put(())

@@ -80,7 +80,9 @@ struct PredumpSession: ~Copyable {
     let pipeline: ChunkPipeline
     let crew: ThreadCrew
     do throws(KernelError) {
-      pipeline = try ChunkPipeline(compression: options.compression, encoders: options.encoders)
+      pipeline = try ChunkPipeline(
+        compression: options.compression, encoders: options.encoders,
+        yields: options.gentleness.nice == nil)
       // As many as compress: in a freeze those have nothing to do.
       crew = try ThreadCrew(name: "memdump-copy", count: options.encoders) {
         // Only memory and open files are worked on here.

@@ -2,7 +2,8 @@ public import Kernel
 
 /// How memdump's own threads stand against everybody else's.
 public struct Gentleness: Sendable {
-  /// The nice value, -20 to 19; nil leaves it as it is.
+  /// The nice value, -20 to 19. Nil leaves it as it is, but that compression in live rounds leaves
+  /// the processor to whoever else wants it, as long as it gets on at all (`YieldingWork`).
   public var nice: Int32?
   /// The disk priority; nil leaves it as it is.
   public var io: IOPriority?
