@@ -1,70 +1,12 @@
-#!/bin/busybox sh
-# The first and only program of the virtual machine that scripts/kernels.sh boots. It tests memdump
-# there and powers the machine off. All that it says goes to the second serial port; its last line
-# is "result: ok: ..." or "result: what failed". The kernel's command line has expected= (works or
-# refuses: whether this kernel can do what memdump needs) and seeds= (of the oracle).
-/bin/busybox mkdir -p /sbin
-/bin/busybox --install -s /bin
-export PATH=/bin:/products HOME=/tmp
-
-mount -t devtmpfs devtmpfs /dev
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mkdir -p /dev/shm
-mount -t tmpfs tmpfs /dev/shm
-mount -t tmpfs tmpfs /tmp
-mount -t tmpfs tmpfs /var/tmp
-exec < /dev/null > /dev/ttyS1 2>&1
-# One CR less in each line of the log.
-stty -F /dev/ttyS1 -onlcr
-
-finish() {
-  echo "result: $*"
-  sync
-  poweroff -f
-  sleep 1000
-}
-fail() { finish "$*"; }
-
-argument() { tr ' ' '\n' < /proc/cmdline | sed -n "s/^$1=//p"; }
+# The script of scripts/kernels.sh's guest: tests memdump on this kernel. The kernel's command line has
+# expected= (works or refuses: whether this kernel can do what memdump needs) and seeds= (of the
+# oracle).
 expected=$(argument expected)
 seeds=$(argument seeds)
-uptime_seconds() { cut -d ' ' -f 1 /proc/uptime; }
-echo "[$(uptime_seconds)] Linux $(uname -r), expected: $expected"
 
-# run WORDS COMMAND...: WORDS are the exit codes that are right; what it says is in /tmp/said too.
-run() {
-  right=$1
-  shift
-  echo "[$(uptime_seconds)] \$ $*"
-  (
-    "$@" 2>&1
-    echo $? > /tmp/code
-  ) | tee /tmp/said
-  read -r code < /tmp/code
-  for word in $right; do
-    if [ "$code" = "$word" ]; then return; fi
-  done
-  fail "$1 $2 ended with $code, not with $right"
-}
-says() { grep -qF -- "$1" /tmp/said || fail "it does not say $1"; }
-
-# A process whose pages say what they should hold, asked through two pipes.
-start_workload() {
-  mkfifo /tmp/in /tmp/out
-  workload stamp pdeathsig=0 pages=1024 rate=1000 threads=2 drop=1 < /tmp/in > /tmp/out &
-  target=$!
-  exec 3> /tmp/in 4< /tmp/out
-  read -r line <&4
-  case $line in
-    ready*) ;;
-    *) fail "the workload did not start: $line" ;;
-  esac
-}
 expect_unharmed() {
-  echo check >&3
-  read -r line <&4
-  [ "$line" = ok ] || fail "the process finds its memory changed: $line"
+  answer=$(ask check)
+  [ "$answer" = ok ] || fail "the process finds its memory changed: $answer"
   grep -q '^TracerPid:.0$' "/proc/$target/status" || fail "the process is still traced"
 }
 
@@ -106,7 +48,19 @@ test_dump() {
     run_tests OracleTests.nothingIsLost 'oracle: 1 runs'
     MEMDUMP_ORACLE_SEED=$((MEMDUMP_ORACLE_SEED + 1))
   done
-  finish "ok: chain of $rounds rounds equals the process, self-test passed, $seeds seeds of the oracle"
+  test_migration
+  finish "ok: chain of $rounds rounds equals the process, self-test passed, $seeds seeds of the" \
+    "oracle, moved by CRIU"
+}
+
+# Its memory by memdump, the rest by CRIU; what comes back checks itself.
+test_migration() {
+  run '0 3' memdump predump --pid "$target" --images-dir /tmp/move --compress none --leave stopped
+  run 0 memdump criu-dump /tmp/move --leave killed
+  # Its pid must be free.
+  wait "$target"
+  run 0 memdump restore /tmp/move
+  expect_unharmed
 }
 
 # What everybody waits for, if this takes long.
@@ -118,7 +72,7 @@ test_dump() {
   done
 ) &
 
-start_workload
+start_workload stamp pages=1024 rate=1000 threads=2 drop=1
 case $expected in
   works) test_dump ;;
   refuses) test_refusal ;;

@@ -15,8 +15,7 @@ set -euo pipefail
 say() { printf 'kernels: %s\n' "$*" >&2; }
 
 readonly repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-readonly kept=$repository/.build/kernels
-. "$repository/scripts/private-apt.sh"
+. "$repository/scripts/emulator.sh"
 
 # Seconds from power-on to power-off; a busy machine of two cores needs a sixth of it.
 readonly time_limit=600
@@ -34,126 +33,24 @@ done
 [[ $seeds =~ ^[0-9]+$ ]] || { say "--seeds wants a number, not '$seeds'"; exit 64; }
 [ ${#kernels[@]} -gt 0 ] || kernels=(6.1 6.12 newest)
 
-suites() {
-  case $1 in
-    6.1) echo bookworm ;;
-    6.12) echo trixie ;;
-    newest) echo experimental sid ;;
-  esac
-}
-
-# MARK: What is fetched
-
-# QEMU and a static busybox, from a suite whose QEMU emulates cmpxchg16b right (7.2 does not).
-fetch_qemu() {
-  [ -x "$kept/qemu/usr/bin/qemu-system-x86_64" ] && return
-  local work=$kept/qemu.partial
-  rm -rf "$work"
-  say "fetching QEMU from $mirror"
-  private_apt "$work/apt" "$mirror" trixie || return 1
-  apt-get "${apt_options[@]}" -y --download-only install qemu-system-x86 busybox-static \
-    > /dev/null || return 1
-  private_unpack "$work/apt" "$work/root" || return 1
-  mv "$work/root" "$kept/qemu" && rm -rf "$work"
-}
-
-# fetch_kernel KERNEL: its image becomes $kept/KERNEL/vmlinuz, its release $kept/KERNEL/release. The
-# images for clouds are the smallest; what is needed here is built into them.
-fetch_kernel() {
-  [ -e "$kept/$1/release" ] && return
-  local work=$kept/$1.partial release package
-  rm -rf "$work"
-  say "fetching kernel $1 from $mirror"
-  private_apt "$work/apt" "$mirror" $(suites "$1") || return 1
-  # Of one with a split package the image is in linux-binary-RELEASE.
-  release=$(apt-cache "${apt_options[@]}" pkgnames linux-image- \
-    | sed -n 's/^linux-image-\([0-9].*-cloud-amd64\)$/\1/p' | sort -V | tail -n 1)
-  [ -n "$release" ] || return 1
-  package=linux-image-$release
-  if apt-cache "${apt_options[@]}" show "linux-binary-$release" > /dev/null 2>&1; then
-    package=linux-binary-$release
-  fi
-  (cd "$work/apt/cache/archives" && apt-get "${apt_options[@]}" download "$package") || return 1
-  private_unpack "$work/apt" "$work/root" || return 1
-  mkdir -p "$kept/$1"
-  find "$work/root" -type f -name 'vmlinuz*' -exec mv {} "$kept/$1/vmlinuz" \;
-  [ -s "$kept/$1/vmlinuz" ] || return 1
-  printf '%s\n' "$release" > "$kept/$1/release"
-  rm -rf "$work"
-}
-
-# MARK: The guest's files
-
-# The programs of this build and every library they load, those at the paths that they have here, as
-# an initial file system: no disk, no driver, nothing of this machine that the guest could write.
 make_guest() {
-  local root=$kept/guest products file
+  local products
   products=$(swift build --package-path "$repository" --show-bin-path)
-  rm -rf "$root"
-  mkdir -p "$root"/{bin,dev,proc,products,sys,tmp,var/tmp}
-  cp "$kept/qemu/usr/bin/busybox" "$root/bin/busybox"
-  cp "$repository/scripts/kernels-guest.sh" "$root/init"
-  local programs=("$products"/{memdump,workload,memdumpPackageTests.xctest})
-  # Not where they lie here: that may be under /tmp, which the guest has its own of.
-  for file in "${programs[@]}"; do strip --strip-debug -o "$root/products/${file##*/}" "$file"; done
-  ldd "${programs[@]}" | grep -o '/[^ :]*\.so[^ :]*' | sort -u | while read -r file; do
-    mkdir -p "$root$(dirname "$file")"
-    strip --strip-debug -o "$root$file" "$file"
-  done
-  (cd "$root" && find . | "$kept/qemu/usr/bin/busybox" cpio -o -H newc) \
-    > "$kept/guest.cpio" 2> /dev/null
-  rm -rf "$root"
+  new_guest "$repository/scripts/kernels-guest.sh"
+  add_programs "$products"/{memdump,workload,memdumpPackageTests.xctest}
+  add_criu || { say "not run: CRIU could not be fetched"; exit 75; }
+  pack_guest
 }
-
-# MARK: A run
-
-# boot KERNEL EXPECTED LOG: LOG gets what the guest's script says, LOG.console what the kernel does.
-# -erms,-fsrm: the kernel copies by words, which the emulator translates well, not byte by byte.
-boot() {
-  "$kept/qemu/$private_linker" --library-path "$kept/qemu/usr/lib/x86_64-linux-gnu" \
-    "$kept/qemu/usr/bin/qemu-system-x86_64" -L "$kept/qemu/usr/share/qemu" \
-    -L "$kept/qemu/usr/share/seabios" -nodefaults -no-user-config -machine q35 -accel tcg \
-    -cpu max,-erms,-fsrm,-la57 -smp 2 -m 2G -display none -no-reboot \
-    -kernel "$kept/$1/vmlinuz" -initrd "$kept/guest.cpio" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr proc_mem.force_override=ptrace \
-      expected=$2 seeds=$seeds" \
-    -serial "file:$3.console" -serial "file:$3" < /dev/null > /dev/null 2>&1 &
-  qemu=$!
-  local waited
-  for ((waited = 0; waited < time_limit; waited++)); do
-    kill -0 "$qemu" 2> /dev/null || break
-    sleep 1
-  done
-  end_qemu
-}
-
-qemu=''
-end_qemu() {
-  [ -n "$qemu" ] || return 0
-  kill "$qemu" 2> /dev/null || true
-  wait "$qemu" 2> /dev/null || true
-  qemu=''
-}
-trap end_qemu EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
 
 # test_kernel KERNEL: prints its line.
 test_kernel() {
-  local log=$kept/$1.log release expected=works result attempt
+  local log=$kept/$1.log release expected=works result
   release=$(cat "$kept/$1/release")
   [ "$1" = 6.1 ] && expected=refuses
   SECONDS=0
-  # An emulated processor with two cores may panic while a kernel patches its own code. Nothing of
-  # ours has run by then.
-  for attempt in 1 2 3; do
-    rm -f "$log" "$log.console"
-    boot "$1" "$expected" "$log"
-    [ -s "$log" ] && break
-    say "$release did not come up at attempt $attempt: see $log.console"
-  done
-  result=$(sed -n 's/^result: //p' "$log" 2> /dev/null | tr -d '\r')
+  boot "$1" 2G "$time_limit" "$log" proc_mem.force_override=ptrace "expected=$expected" \
+    "seeds=$seeds"
+  result=$(result "$log")
   case $result in
     'ok: '*) printf 'kernel %s %s (%d s)\n' "$release" "$result" "$SECONDS" ;;
     *)
@@ -167,15 +64,7 @@ test_kernel() {
 
 main() {
   local status=0 kernel
-  if [ "$(dpkg --print-architecture 2> /dev/null)" != amd64 ] \
-    || ! command -v apt-get > /dev/null; then
-    say "not run: needs Debian's packages, and x86-64"
-    exit 75
-  fi
-  mkdir -p "$kept"
-  mirror=$(debian_mirror)
-  [ -n "$mirror" ] || { say "not run: apt-get indextargets names no Debian mirror"; exit 75; }
-  fetch_qemu || { say "not run: QEMU could not be fetched from $mirror"; exit 75; }
+  fetch_qemu
   swift build --package-path "$repository" --build-tests < /dev/null > "$kept/build.log" 2>&1 \
     || { tail -n 20 "$kept/build.log" >&2; exit 1; }
   make_guest

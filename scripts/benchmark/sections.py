@@ -285,18 +285,7 @@ class Sections:
         self.report.bar("gap in live rounds / cores as busy", during / busy, most=1.25)
         self.report.unmeasured(
             "criu pre-dump's chain: last freeze, gaps",
-            "this kernel has no soft-dirty tracking" if not self.has_soft_dirty()
-            else "not part of this benchmark")
-
-    @staticmethod
-    def has_soft_dirty():
-        """Bit 55 of a pagemap entry is set for a page just written, where the kernel has it."""
-        import ctypes
-        buffer = ctypes.create_string_buffer(8192)
-        buffer[:] = b"x" * 8192
-        with open("/proc/self/pagemap", "rb", buffering=0) as file:
-            file.seek((ctypes.addressof(buffer) + 4096) // 4096 * 8)
-            return bool(int.from_bytes(file.read(8), "little") >> 55 & 1)
+            "scripts/bench-softdirty.sh measures them, on a kernel that has soft-dirty tracking")
 
     def throughput(self):
         size, tools = self.main_size, self.tools

@@ -70,14 +70,15 @@ class Tools:
                 [CRIU, "dump", "-t", str(pid), "-D", images, "--leave-running", "-v1",
                  "-o", "dump.log"])
             with open(os.path.join(images, "stats-dump"), "rb") as file:
-                freezing, frozen = dump_statistics(file.read())
+                statistics = dump_statistics(file.read())
         except Failure as failure:
             log = os.path.join(images, "dump.log")
             tail = open(log).read()[-600:] if os.path.exists(log) else ""
             raise Failure(f"{failure}\n{tail}") from None
         finally:
             shutil.rmtree(images)
-        return {"wall": run.wall, "frozen_ms": frozen / 1e3, "freezing_ms": freezing / 1e3}
+        return {"wall": run.wall, "frozen_ms": statistics[2] / 1e3,
+                "freezing_ms": statistics[1] / 1e3}
 
     def gcore(self, pid):
         prefix = os.path.join(self.memory, "core")
@@ -87,8 +88,8 @@ class Tools:
 
 
 def dump_statistics(data):
-    """Freezing and frozen microseconds: two magics, a length, and a record whose field 1 holds
-    them as its fields 1 and 2, all numbers."""
+    """The fields of CRIU's stats-dump by their numbers, 1 and 2 of them microseconds of freezing and
+    frozen, 7 the pages written: two magics, a length, and a record whose field 1 holds these."""
     position = 12
 
     def number():
@@ -109,4 +110,4 @@ def dump_statistics(data):
     while position < end:
         tag = number()
         fields[tag >> 3] = number()
-    return fields[1], fields[2]
+    return fields
