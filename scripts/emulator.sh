@@ -69,8 +69,9 @@ fetch_kernel() {
   find "$work/root" -type f -name 'nfnetlink.ko*' -exec cp {} "$work/guest/modules" \;
   [ ! -e "$work/guest/modules/nfnetlink.ko.xz" ] || "$busybox" unxz "$work/guest/modules/"*.xz \
     || return 1
-  (cd "$work/guest" && find modules | "$busybox" cpio -o -H newc) > "$kept/$1/modules.cpio" \
+  (cd "$work/guest" && find modules | "$busybox" cpio -o -H newc) > "$work/modules.cpio" \
     2> /dev/null || return 1
+  mv "$work/modules.cpio" "$kept/$1/modules.cpio"
   rm -rf "$work"
 }
 
