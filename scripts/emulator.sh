@@ -46,26 +46,25 @@ unpack_qemu() {
 # besides becomes $kept/KERNEL/modules.cpio.
 fetch_kernel() {
   [ -e "$kept/$1/modules.cpio" ] && return
-  local work=$kept/$1.partial release packages busybox=$kept/qemu/usr/bin/busybox
+  local work=$kept/$1.partial release package busybox=$kept/qemu/usr/bin/busybox
   rm -rf "$work"
   say "fetching kernel $1 from $mirror"
   private_apt "$work/apt" "$mirror" $(suites "$1") || return 1
   release=$(apt-cache "${apt_options[@]}" pkgnames linux-image- \
     | sed -n 's/^linux-image-\([0-9].*-cloud-amd64\)$/\1/p' | sort -V | tail -n 1)
   [ -n "$release" ] || return 1
-  packages=("linux-image-$release")
-  # Newer ones are split.
+  package=linux-image-$release
+  # Of newer ones, which are split; they have all that is needed built in.
   if apt-cache "${apt_options[@]}" show "linux-binary-$release" > /dev/null 2>&1; then
-    packages=("linux-binary-$release" "linux-modules-$release")
+    package=linux-binary-$release
   fi
-  (cd "$work/apt/cache/archives" && apt-get "${apt_options[@]}" download "${packages[@]}") \
-    || return 1
+  (cd "$work/apt/cache/archives" && apt-get "${apt_options[@]}" download "$package") || return 1
   private_unpack "$work/apt" "$work/root" || return 1
   mkdir -p "$kept/$1" "$work/guest/modules"
   find "$work/root" -type f -name 'vmlinuz*' -exec mv {} "$kept/$1/vmlinuz" \;
   [ -s "$kept/$1/vmlinuz" ] || return 1
   printf '%s\n' "$release" > "$kept/$1/release"
-  # Without it, CRIU ends as soon as it asks what the kernel's firewall can do.
+  # Without it, built in or not, CRIU ends as soon as it asks what the kernel's firewall can do.
   find "$work/root" -type f -name 'nfnetlink.ko*' -exec cp {} "$work/guest/modules" \;
   [ ! -e "$work/guest/modules/nfnetlink.ko.xz" ] || "$busybox" unxz "$work/guest/modules/"*.xz \
     || return 1
