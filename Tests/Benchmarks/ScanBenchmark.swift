@@ -108,8 +108,8 @@ private struct BareScan: ~Copyable {
     argument.vec = UInt64(UInt(bitPattern: vector))
     argument.vec_len = UInt64(PagemapScanner.defaultVectorCount)
     argument.category_mask = filter.required.union(filter.forbidden).rawValue
-    argument.category_inverted = filter.forbidden.rawValue
-    argument.category_anyof_mask = filter.anyOf.rawValue
+    argument.category_inverted = filter.forbidden.union(filter.anyMissing).rawValue
+    argument.category_anyof_mask = filter.anyOf.union(filter.anyMissing).rawValue
     argument.return_mask = filter.told.rawValue
     while argument.start < range.end {
       let count = clinux_pagemap_scan(file.descriptor.number, &argument)

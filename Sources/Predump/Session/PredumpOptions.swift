@@ -99,6 +99,8 @@ public enum ScanMode: String, Sendable, CaseIterable {
 package struct EngineTuning: Sendable {
   /// Regions that a scan asks for in one call.
   package var vectorCount = PagemapScanner.defaultVectorCount
+  /// How the scan of a freeze is shared out.
+  package var pieceLimits = PieceLimits()
   /// How the engine is broken on purpose, if it is.
   package var faults = EngineFaultPlan()
 }

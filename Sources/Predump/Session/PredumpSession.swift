@@ -14,6 +14,7 @@ struct PredumpSession: ~Copyable {
   private var tree: TargetTree
   private let pipeline: ChunkPipeline
   private let crew: ThreadCrew
+  private let scanner: CrewScanner
   private let comparer: PageComparer
   private let objects: ObjectHistories
   private var images: ImagesDirectory
@@ -112,6 +113,8 @@ struct PredumpSession: ~Copyable {
     self.tree = tree
     self.pipeline = pipeline
     self.crew = crew
+    scanner = CrewScanner(
+      crew, vectorCount: options.tuning.vectorCount, faults: options.tuning.faults)
     comparer = PageComparer(crew)
     estimate.copyThreads = options.encoders
     objects = ObjectHistories(faults: options.tuning.faults)
@@ -252,7 +255,7 @@ struct PredumpSession: ~Copyable {
     let link = images.place.link
     link?.limitStall(nanoseconds: options.freezeTimeoutNanoseconds)
     let outcome = try round.run(
-      &tree, pipeline, images: images, objects, comparer, crew,
+      &tree, pipeline, images: images, objects, comparer, scanner, crew,
       onThaw: { report in
         onEvent(.thawed(report))
         if options.leave == .running {
@@ -305,8 +308,9 @@ struct PredumpSession: ~Copyable {
     -> (pages: PendingPages, threads: Int)
   {
     let began = MonotonicClock.now
-    let pending = try tree.pending(members)
-    estimate.observeScan(nanoseconds: MonotonicClock.now - began)
-    return pending
+    let found = try tree.pending(members, scanner)
+    let spent = MonotonicClock.now - began - found.pages.scanNanoseconds
+    estimate.observeScan(nanoseconds: spent + found.pages.frozenScanNanoseconds)
+    return found
   }
 }

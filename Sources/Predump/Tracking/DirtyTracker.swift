@@ -9,7 +9,7 @@ struct DirtyTracker: ~Copyable {
   /// Nil until `begin`: then every page counts as written.
   private var registration: Registration?
   private let scanner: PagemapScanner
-  private let faults: EngineFaultPlan
+  let faults: EngineFaultPlan
   /// What the scans of a live round owe to it; nil outside of debug builds.
   let debt: ScanDebt?
   /// Ranges that were registered without their old protection being cleared.
@@ -20,6 +20,10 @@ struct DirtyTracker: ~Copyable {
   /// VMAs that were registered before memdump came: they belong to another userfaultfd, whose bits
   /// are neither ours to trust nor ours to reset.
   private var foreign: [PageRange]?
+  /// Pieces in which nothing was written when they were looked at last.
+  let still = StillPieces()
+  /// How pieces are cut.
+  let pieceLimits: PieceLimits
   /// Buffers that devices or the kernel may write to unseen: stored in the freeze in any case.
   var fixedBuffers: [PageRange] = []
 
@@ -31,6 +35,7 @@ struct DirtyTracker: ~Copyable {
 
   init(pagemap: consuming File, tuning: EngineTuning) {
     faults = tuning.faults
+    pieceLimits = tuning.pieceLimits
     debt = ScanDebt.ofThisBuild()
     scanner = PagemapScanner(
       pagemap: pagemap, vectorCount: tuning.vectorCount, faults: tuning.faults, debt: debt)
@@ -202,27 +207,8 @@ struct DirtyTracker: ~Copyable {
       "pages from \(hexAddress(unpaid.start)) to \(hexAddress(unpaid.end)) were scanned and lost")
   }
 
-  /// Pages that a scan would find written now, and the runs that they form. Protects nothing.
-  ///
-  /// It walks what the scan of a freeze walks, all that is populated: the time that it takes is the
-  /// time that the freeze will need for it.
-  func pending(_ records: [VMARecord]) throws(KernelError) -> PendingPages {
-    var pending = PendingPages()
-    for record in records where record.treatment == .tracked {
-      var end: UInt64 = 0
-      do throws(ScanFailure<Never>) {
-        try scanner.scan(record.range, filter: .populated, protect: false) { region in
-          guard region.categories.contains(.written), Self.holdsData(region) else { return }
-          pending.pageCount += region.range.pageCount
-          if region.range.start != end { pending.runCount += 1 }
-          end = region.range.end
-        }
-      } catch {
-        if case .kernel(let error) = error { throw error }
-      }
-    }
-    return pending
-  }
+  /// What is scanned, for other scanners.
+  var pagemap: Pagemap { scanner.pagemap }
 
   private func scanTracked<Failure: Error>(
     _ range: PageRange, isFrozen: Bool, previous: inout PopulatedSet.Cursor,
@@ -251,7 +237,7 @@ struct DirtyTracker: ~Copyable {
   }
 
   /// Takes what lies in fixed buffers out of what the parent holds.
-  private func splitFixed<Failure: Error>(
+  func splitFixed<Failure: Error>(
     _ range: PageRange, _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(Failure) {
     var buffers = PopulatedSet()
@@ -266,18 +252,18 @@ struct DirtyTracker: ~Copyable {
     }
   }
 
-  private func store<Failure: Error>(
+  func store<Failure: Error>(
     _ region: PageRegion, _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(Failure) {
     if Self.holdsData(region) { try body(region.range, .store) }
   }
 
   // A set that is named: one made of a literal is built anew for every region.
-  private static func holdsData(_ region: PageRegion) -> Bool {
+  static func holdsData(_ region: PageRegion) -> Bool {
     region.categories.isDisjoint(with: .dataless)
   }
 
-  private func isSuspect(_ range: PageRange) -> Bool {
+  func isSuspect(_ range: PageRange) -> Bool {
     suspects.contains { !$0.intersection(range).isEmpty }
   }
 
@@ -348,13 +334,3 @@ struct DirtyTracker: ~Copyable {
     }
   }
 #endif
-
-/// What waits to be copied.
-struct PendingPages: Sendable, Equatable {
-  /// Pages written since the last scan.
-  var pageCount: UInt64 = 0
-  /// Runs of such pages: each is a read of its own.
-  var runCount: UInt64 = 0
-  /// Pages of shared objects that a freeze compares with what the chain holds.
-  var comparedPageCount: UInt64 = 0
-}

@@ -145,7 +145,7 @@ struct TargetTree {
   /// What a freeze would find, and how many threads it would stop.
   ///
   /// - Parameter described: what the last round says of the members.
-  func pending(_ described: [RoundMember]) throws(PredumpError)
+  func pending(_ described: [RoundMember], _ crew: CrewScanner) throws(PredumpError)
     -> (pages: PendingPages, threads: Int)
   {
     var sum = PendingPages()
@@ -154,10 +154,8 @@ struct TargetTree {
       let last = described.first { $0.target.pid == member.pid && $0.since == member.since }
       guard let last, !last.isGone else { continue }
       do throws(PredumpError) {
-        let pending = try member.pending(last.addressSpace.vmas)
-        sum.pageCount += pending.pageCount
-        sum.runCount += pending.runCount
-        sum.comparedPageCount += pending.comparedPageCount
+        let pending = try member.pending(last.addressSpace.vmas, crew)
+        sum.add(pending)
         threads += try member.threadCount()
       } catch {
         guard member !== target, case .targetGone = error else { throw error }

@@ -93,11 +93,11 @@ final class TreeMember {
 
   /// What a freeze would find: the tracked pages that were written, and what is taken in every
   /// round.
-  func pending(_ vmas: [VMARecord]) throws(PredumpError) -> PendingPages {
+  func pending(_ vmas: [VMARecord], _ crew: CrewScanner) throws(PredumpError) -> PendingPages {
     var pending: PendingPages
-    do throws(KernelError) { pending = try tracker.pending(vmas) } catch {
-      throw view.explain(error)
-    }
+    do throws(KernelError) {
+      pending = try tracker.pending(vmas, held: history.held, crew)
+    } catch { throw view.explain(error) }
     for vma in vmas where vma.treatment != .tracked && vma.pagesStored + vma.pagesFromParent > 0 {
       // Of a shared object, what this round found changed: as much may change until the freeze.
       pending.pageCount += vma.pagesStored
