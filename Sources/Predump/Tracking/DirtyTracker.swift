@@ -22,6 +22,10 @@ struct DirtyTracker: ~Copyable {
   private var foreign: [PageRange]?
   /// Pieces in which nothing was written when they were looked at last.
   let still = StillPieces()
+  /// What waits for the freeze.
+  var hot = HotPages()
+  /// What was found written when that was asked last.
+  var pendingSet = PopulatedSet()
   /// How pieces are cut.
   let pieceLimits: PieceLimits
   /// Buffers that devices or the kernel may write to unseen: stored in the freeze in any case.
@@ -182,7 +186,11 @@ struct DirtyTracker: ~Copyable {
           return try scanFaultily(record.range, isFrozen: isFrozen, previous: &previous, body)
         }
       #endif
-      try scanTracked(record.range, isFrozen: isFrozen, previous: &previous, body)
+      if isFrozen {
+        try scanTracked(record.range, isFrozen: true, previous: &previous, body)
+      } else {
+        try scanLive(record.range, previous: &previous, body)
+      }
     case .privatePagesEachRound:
       try scanner.scan(record.range, filter: .ownPages, protect: false) {
         (region) throws(Failure) in try store(region, body)
@@ -205,6 +213,32 @@ struct DirtyTracker: ~Copyable {
     guard faults.isEmpty, let unpaid = debt?.settle() else { return }
     assertionFailure(
       "pages from \(hexAddress(unpaid.start)) to \(hexAddress(unpaid.end)) were scanned and lost")
+  }
+
+  /// Passes over what waits for the freeze: it is not protected, and so stays written.
+  private func scanLive<Failure: Error>(
+    _ range: PageRange, previous: inout PopulatedSet.Cursor,
+    _ body: (PageRange, Fate) throws(Failure) -> Void
+  ) throws(ScanFailure<Failure>) {
+    var waiting = PopulatedSet.Cursor(hot.waiting, from: range.start)
+    var cursor = previous
+    try waiting.split(range) { (piece, isWaiting) throws(ScanFailure<Failure>) in
+      if !isWaiting {
+        try scanTracked(piece, isFrozen: false, previous: &cursor, body)
+        return
+      }
+      #if DEBUG
+        if faults.has(.forgetWaiting) {
+          try scanner.scan(piece, filter: .populated, protect: true) { (_) throws(Failure) in }
+        }
+      #endif
+      do throws(Failure) {
+        try cursor.split(piece) { (part, isHeld) throws(Failure) in
+          try body(part, isHeld ? .fromParent : .store)
+        }
+      } catch { throw ScanFailure<Failure>.body(error) }
+    }
+    previous = cursor
   }
 
   /// What is scanned, for other scanners.

@@ -20,6 +20,7 @@ extension DirtyTracker {
         }, of: pagemap)
     } catch { throw .kernel(error) }
     var cursor = PopulatedSet.Cursor(held)
+    var waiting = PopulatedSet.Cursor(hot.waiting)
     var next = 0
     for (index, record) in records.enumerated() {
       guard isScannedByCrew(record) else {
@@ -31,7 +32,9 @@ extension DirtyTracker {
       while next < pieces.count, pieces[next].vma == index {
         do throws(Failure) {
           try handOut(crew.scanned(next), pieces[next].range, &cursor) {
-            (range, fate) throws(Failure) in try body(index, range, fate)
+            (range, fate) throws(Failure) in
+            if fate == .fromParent { assertNothingWaits(in: range, &waiting) }
+            try body(index, range, fate)
           }
         } catch { throw .body(error) }
         next += 1
@@ -42,7 +45,7 @@ extension DirtyTracker {
   /// Pages that a freeze would find written now, and the runs that they form.
   ///
   /// It walks what the freeze walks, in the same way: what that costs is measured here.
-  func pending(_ records: [VMARecord], held: PopulatedSet, _ crew: CrewScanner)
+  mutating func pending(_ records: [VMARecord], held: PopulatedSet, _ crew: CrewScanner)
     throws(KernelError) -> PendingPages
   {
     let began = MonotonicClock.now
@@ -50,7 +53,7 @@ extension DirtyTracker {
     let cost = try crew.scan(
       pieces.map { .init(range: $0.range, asksIfStill: $0.isFull) }, of: pagemap)
     var pending = PendingPages()
-    var end: UInt64 = 0
+    pendingSet = PopulatedSet()
     still.forget()
     for (index, piece) in pieces.enumerated() {
       let scanned = crew.scanned(index)
@@ -60,14 +63,24 @@ extension DirtyTracker {
           Self.holdsData(region)
         else { continue }
         pending.pageCount += region.range.pageCount
-        if region.range.start != end { pending.runCount += 1 }
-        end = region.range.end
+        pendingSet.append(region.range)
       }
     }
+    pending.runCount = UInt64(pendingSet.runs.count)
     pending.scanNanoseconds = MonotonicClock.now - began
     pending.frozenScanNanoseconds =
       pending.scanNanoseconds - cost.wallNanoseconds + cost.expectedNanoseconds
     return pending
+  }
+
+  /// What waited for the freeze is stored in it, or gone: nothing of it comes from the parent.
+  private func assertNothingWaits(in range: PageRange, _ waiting: inout PopulatedSet.Cursor) {
+    #if DEBUG
+      guard faults.isEmpty else { return }
+      waiting.split(range) { piece, isWaiting in
+        assert(!isWaiting, "\(hexAddress(piece.start)) waited for the freeze and was forgotten")
+      }
+    #endif
   }
 
   /// Without a registration, or with protection from before it, there are no trustworthy written

@@ -171,6 +171,15 @@ struct TargetTree {
     return (sum, threads)
   }
 
+  /// Decides which pages, so many at most, the next live round leaves to the freeze.
+  func leaveHotPages(limit: UInt64) {
+    var left = limit
+    for member in members { member.leaveHotPages(&left) }
+  }
+
+  /// Pages that wait for the freeze.
+  var waitingPageCount: UInt64 { members.reduce(0) { $0 + $1.tracker.hot.waiting.pageCount } }
+
   private func descendants() throws(PredumpError) -> [ProcessTree.Entry] {
     guard options.includesDescendants else { return [] }
     do throws(KernelError) { return try ProcessTree.descendants(of: target.pid) } catch {

@@ -112,6 +112,14 @@ final class TreeMember {
     return pending
   }
 
+  /// Decides which pages the next live round leaves to the freeze.
+  ///
+  /// - Parameter limit: pages at most; what is taken of it is gone.
+  func leaveHotPages(_ limit: inout UInt64) {
+    tracker.hot.decide(pending: tracker.pendingSet, held: history.held, limit: limit)
+    limit -= tracker.hot.waiting.pageCount
+  }
+
   /// Threads of the process now.
   func threadCount() throws(PredumpError) -> Int {
     do throws(KernelError) { return try view.process.threadIDs().count } catch {
