@@ -13,6 +13,10 @@ package enum EngineFault: String, Sendable, CaseIterable {
   case ignoreRemapping
   /// Takes pages that are gone for unchanged.
   case forgetDropped
+  /// Takes pieces of memory for unchanged that were so when they were looked at last.
+  case trustStillness
+  /// Protects pages that wait for the freeze, without storing them.
+  case forgetWaiting
   /// Tracks shared memory as if no other mapping or descriptor wrote it.
   case trackShared
   /// Takes what the chain holds of a shared object for unchanged, without a comparison.

@@ -27,6 +27,8 @@ package struct PageCategories: OptionSet, Sendable {
   package static let all: PageCategories = [
     .writeProtectAllowed, .written, .file, .present, .swapped, .zero, .huge, .guardPage,
   ]
+  /// Pages that hold something: in memory or swapped out.
+  package static let populated = PageCategories(rawValue: 1 << 3 | 1 << 4)
   /// Pages that are populated and hold no data: guard pages cannot be read; the kernel's zero page
   /// is what a hole reads as, and CRIU leaves it out too.
   package static let dataless = PageCategories(rawValue: 1 << 5 | 1 << 8)

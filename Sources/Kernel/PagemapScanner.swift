@@ -7,13 +7,11 @@ package struct PagemapScanner: ~Copyable {
   /// Regions asked for in one call. 1,024 to 16,384 were measured to cost the same.
   package static let defaultVectorCount = 4096
 
-  private let pagemap: File
-  /// Storage of the kernel's answer. Owned here, so it lives as long as any call that fills it.
-  private let vector: UnsafeMutablePointer<clinux_page_region>
-  private let vectorCount: Int
+  /// What is scanned.
+  package let pagemap: Pagemap
+  private let vector: ScanVector
   private let faults: EngineFaultPlan
   private let debt: ScanDebt?
-  private let known: PageCategories
 
   /// Scans through an open `/proc/PID/pagemap`.
   ///
@@ -25,28 +23,20 @@ package struct PagemapScanner: ~Copyable {
     faults: EngineFaultPlan = EngineFaultPlan(),
     debt: ScanDebt? = nil
   ) {
-    precondition(vectorCount > 0)
-    known = Self.categories(knownTo: pagemap)
-    self.pagemap = pagemap
-    self.vectorCount = vectorCount
-    self.faults = faults
-    self.debt = debt
-    vector = .allocate(capacity: vectorCount)
-    // Written once now: a fault while the kernel copies its answer out would lose the answer, and
-    // with it the pages that the call has protected already.
-    vector.initialize(repeating: clinux_page_region(), count: vectorCount)
+    self.init(
+      Pagemap(pagemap), vector: ScanVector(count: vectorCount), faults: faults, debt: debt)
   }
 
-  deinit { vector.deallocate() }
-
-  /// What the kernel knows of: it refuses a call that asks for more (EINVAL). An empty range is asked
-  /// for.
-  private static func categories(knownTo pagemap: borrowing File) -> PageCategories {
-    var argument = clinux_scan()
-    argument.size = UInt64(MemoryLayout<clinux_scan>.size)
-    argument.return_mask = PageCategories.all.rawValue
-    let isRefused = clinux_pagemap_scan(pagemap.descriptor.number, &argument) == -Int(EINVAL)
-    return isRefused ? PageCategories.all.subtracting(.guardPage) : .all
+  /// Scans what others scan too, perhaps at the same time, with a vector that nobody else uses
+  /// meanwhile.
+  package init(
+    _ pagemap: Pagemap, vector: ScanVector, faults: EngineFaultPlan = EngineFaultPlan(),
+    debt: ScanDebt? = nil
+  ) {
+    self.pagemap = pagemap
+    self.vector = vector
+    self.faults = faults
+    self.debt = debt
   }
 
   /// Which pages a scan reports.
@@ -57,16 +47,19 @@ package struct PagemapScanner: ~Copyable {
     package var forbidden: PageCategories = []
     /// Of these at least one must be there, if any is named.
     package var anyOf: PageCategories = []
+    /// Or one of these must be absent.
+    package var anyMissing: PageCategories = []
     /// What is told of a page that passes. Regions end where one of these changes.
     package var told: PageCategories
 
     package init(
       required: PageCategories = [], forbidden: PageCategories = [], anyOf: PageCategories = [],
-      told: PageCategories = .all
+      anyMissing: PageCategories = [], told: PageCategories = .all
     ) {
       self.required = required
       self.forbidden = forbidden
       self.anyOf = anyOf
+      self.anyMissing = anyMissing
       self.told = told
     }
 
@@ -78,6 +71,16 @@ package struct PagemapScanner: ~Copyable {
 
     /// Pages that hold something: in memory or swapped out.
     package static let populated = Filter(anyOf: [.present, .swapped], told: essential)
+    /// All but tracked pages in memory that hold data and are as they were when they were protected:
+    /// the contrary of what is mostly there, and reported at less than half the cost of `populated`.
+    ///
+    /// What is not reported is unchanged on every kernel: that holes count as written, and how
+    /// unregistered memory does, differs from one to another, so neither is relied upon.
+    package static let unsettled = Filter(
+      anyOf: [.written, .zero], anyMissing: [.present, .writeProtectAllowed],
+      told: [.writeProtectAllowed, .written, .present, .swapped, .zero, .guardPage])
+    /// The one question that the kernel has a short way for: a third of the time of all others.
+    package static let writtenAlone = Filter(required: .written, told: .written)
     /// Populated pages that were written since they were last protected.
     package static let dirty = Filter(
       required: .written, anyOf: [.present, .swapped], told: essential)
@@ -106,6 +109,17 @@ package struct PagemapScanner: ~Copyable {
     _ range: PageRange, filter: Filter, protect: Bool, _ body: (PageRegion) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {
     var merger = RegionMerger()
+    _ = try scan(range, filter: filter, protect: protect, merger: &merger, body)
+  }
+
+  /// As above.
+  ///
+  /// - Parameter merger: keeps its storage from call to call.
+  /// - Returns: up to where pages were looked at: the range's end, unless the address space is gone.
+  package func scan<Failure: Error>(
+    _ range: PageRange, filter: Filter, protect: Bool, merger: inout RegionMerger,
+    _ body: (PageRegion) throws(Failure) -> Void
+  ) throws(ScanFailure<Failure>) -> UInt64 {
     var position = range.start
     while position < range.end {
       var walkEnd: UInt64 = 0
@@ -116,21 +130,19 @@ package struct PagemapScanner: ~Copyable {
           walkEnd: &walkEnd)
       } catch { throw .kernel(error) }
       if protect, let debt { note(count, in: debt) }
-      if faults.has(.losePartialVector), position > range.start, count < vectorCount { count = 0 }
-      for index in 0..<count {
-        let region = vector[index]
-        merger.add(
-          PageRegion(
-            range: PageRange(start: region.start, end: region.end),
-            categories: PageCategories(rawValue: region.categories)))
-      }
+      if faults.has(.losePartialVector), position > range.start, count < vector.count { count = 0 }
+      for index in 0..<count { merger.add(vector.region(index)) }
       // The end is where the walk stopped, which may lie before the last region's end.
       if walkEnd <= position { break }
-      if faults.has(.dropRestAtFullVector), count == vectorCount { break }
+      if faults.has(.dropRestAtFullVector), count == vector.count {
+        position = range.end
+        break
+      }
       position = walkEnd
       do throws(Failure) { try merger.flush(before: position, body) } catch { throw .body(error) }
     }
     do throws(Failure) { try merger.flush(before: .max, body) } catch { throw .body(error) }
+    return position
   }
 
   /// The number of pages of `range` that pass `filter`; nothing is protected.
@@ -153,38 +165,98 @@ package struct PagemapScanner: ~Copyable {
     return found > 0
   }
 
+  /// Whether all pages of `range`, which lies in one VMA, are tracked, populated and unchanged since
+  /// they were protected. The kernel's page of zeros may be among them.
+  ///
+  /// Only on kernels where `ShortWay.isSafe`. It takes a third of the time of other scans, and less
+  /// where something was written: it ends there.
+  package func isStill(_ range: PageRange) throws(KernelError) -> Bool {
+    // Kernels since 7.3 call nothing written that is not registered.
+    guard try isRegistered(range.start) else { return false }
+    var walkEnd: UInt64 = 0
+    let found = try fill(
+      range, filter: .writtenAlone, protect: false, limit: 1, walkEnd: &walkEnd)
+    return found == 0 && walkEnd >= range.end
+  }
+
   /// Enters the first `count` answers that tell of a write. Guard pages and the kernel's page of
   /// zeros count as written and hold nothing.
   private func note(_ count: Int, in debt: ScanDebt) {
-    for region in UnsafeBufferPointer(start: vector, count: count) {
-      let categories = PageCategories(rawValue: region.categories)
-      if categories.contains(.written), categories.isDisjoint(with: .dataless) {
-        debt.owe(PageRange(start: region.start, end: region.end))
+    for index in 0..<count {
+      let region = vector.region(index)
+      if region.categories.contains(.written), region.categories.isDisjoint(with: .dataless) {
+        debt.owe(region.range)
       }
     }
   }
 
   private func fill(
-    _ range: PageRange, filter: Filter, protect: Bool, walkEnd: inout UInt64
+    _ range: PageRange, filter: Filter, protect: Bool, limit: Int = .max, walkEnd: inout UInt64
   ) throws(KernelError) -> Int {
     var argument = clinux_scan()
     argument.size = UInt64(MemoryLayout<clinux_scan>.size)
     argument.flags = protect ? 1 : 0  // PM_SCAN_WP_MATCHING
     argument.start = range.start
     argument.end = range.end
-    argument.vec = UInt64(UInt(bitPattern: vector))
-    argument.vec_len = UInt64(vectorCount)
+    argument.vec = UInt64(UInt(bitPattern: vector.base))
+    argument.vec_len = UInt64(min(vector.count, limit))
     argument.category_mask = filter.required.union(filter.forbidden).rawValue
-    argument.category_inverted = filter.forbidden.rawValue
-    argument.category_anyof_mask = filter.anyOf.rawValue
-    argument.return_mask = filter.told.intersection(known).rawValue
-    let number = pagemap.descriptor.number
+    argument.category_inverted = filter.forbidden.union(filter.anyMissing).rawValue
+    argument.category_anyof_mask = filter.anyOf.union(filter.anyMissing).rawValue
+    argument.return_mask = filter.told.intersection(pagemap.known).rawValue
+    let file = pagemap
     let count = try invoke(
       "ioctl(PAGEMAP_SCAN)",
-      on: "\(pagemap.path) \(hexAddress(range.start))-\(hexAddress(range.end))"
-    ) { clinux_pagemap_scan(number, &argument) }
+      on: "\(file.path) \(hexAddress(range.start))-\(hexAddress(range.end))"
+    ) { clinux_pagemap_scan(file.number, &argument) }
     walkEnd = argument.walk_end
     return count
+  }
+}
+
+/// An open `/proc/PID/pagemap`, for any thread.
+package final class Pagemap: Sendable {
+  private let file: File
+  /// What the kernel knows of: it refuses a call that asks for more (EINVAL).
+  fileprivate let known: PageCategories
+
+  init(_ file: consuming File) {
+    // An empty range is asked for.
+    var argument = clinux_scan()
+    argument.size = UInt64(MemoryLayout<clinux_scan>.size)
+    argument.return_mask = PageCategories.all.rawValue
+    let isRefused = clinux_pagemap_scan(file.descriptor.number, &argument) == -Int(EINVAL)
+    known = isRefused ? PageCategories.all.subtracting(.guardPage) : .all
+    self.file = file
+  }
+
+  fileprivate var path: String { file.path }
+  fileprivate var number: CInt { file.descriptor.number }
+}
+
+/// Storage of the kernel's answers, for one thread at a time.
+package final class ScanVector {
+  // Owned here, so it lives as long as any call that fills it.
+  fileprivate let base: UnsafeMutablePointer<clinux_page_region>
+  fileprivate let count: Int
+
+  /// - Parameter count: regions asked for in one call; at least 1.
+  package init(count: Int = PagemapScanner.defaultVectorCount) {
+    precondition(count > 0)
+    self.count = count
+    base = .allocate(capacity: count)
+    // Written once now: a fault while the kernel copies its answer out would lose the answer, and
+    // with it the pages that the call has protected already.
+    base.initialize(repeating: clinux_page_region(), count: count)
+  }
+
+  deinit { base.deallocate() }
+
+  fileprivate func region(_ index: Int) -> PageRegion {
+    let region = base[index]
+    return PageRegion(
+      range: PageRange(start: region.start, end: region.end),
+      categories: PageCategories(rawValue: region.categories))
   }
 }
 

@@ -12,6 +12,12 @@ package struct RegionMerger: Sendable {
 
   package init() {}
 
+  /// Forgets everything but its storage.
+  package mutating func reset() {
+    carried.removeAll(keepingCapacity: true)
+    current.removeAll(keepingCapacity: true)
+  }
+
   /// Takes a region of the current call.
   package mutating func add(_ region: PageRegion) { current.append(region) }
 
@@ -20,6 +26,12 @@ package struct RegionMerger: Sendable {
   package mutating func flush<Failure: Error>(
     before position: UInt64, _ body: (PageRegion) throws(Failure) -> Void
   ) throws(Failure) {
+    // Mostly there is nothing to merge.
+    if carried.isEmpty, (current.last?.range.end ?? 0) <= position {
+      for region in current { try body(region) }
+      current.removeAll(keepingCapacity: true)
+      return
+    }
     swap(&carried, &earlier)
     carried.removeAll(keepingCapacity: true)
     var left = Rest(count: earlier.count)

@@ -8,6 +8,8 @@ enum Benchmarks {
   private static let usage = """
     usage: benchmarks COMMAND [REPETITIONS]
       scan PID     PAGEMAP_SCAN over the private anonymous memory: bare, and PagemapScanner
+      frozen PID   the same for a freeze's scan: what is not as it was when it was protected
+      still PID    the same, asking first if anything was written
       dirty PID    the same for a round's scan: tracks PID, finds and protects what was written
       read PID     reading what is populated through /proc/PID/mem, 1 MiB at a time
       lz4 PID      LZ4 of 64-page blocks on all cores, read before the clock starts
@@ -48,6 +50,8 @@ enum Benchmarks {
   private static func runOnTarget(_ command: String, _ pid: Int32, _ repetitions: Int) throws {
     switch command {
     case "scan": report(try ScanBenchmark.populated(pid, repetitions))
+    case "frozen": report(try ScanBenchmark.frozen(pid, repetitions, asksIfStill: false))
+    case "still": report(try ScanBenchmark.frozen(pid, repetitions, asksIfStill: true))
     case "dirty": report(try ScanBenchmark.dirty(pid, repetitions))
     case "read": report(try LimitBenchmark.read(pid, repetitions))
     case "lz4": report(try LimitBenchmark.compress(pid, repetitions))

@@ -40,6 +40,66 @@ enum ScanBenchmark {
     return result
   }
 
+  /// Looks for what is not as it was when it was protected, as a freeze does: one thread, and all.
+  ///
+  /// - Parameter asksIfStill: as of memory in which nothing was written when it was looked at last.
+  static func frozen(_ pid: Int32, _ repetitions: Int, asksIfStill: Bool) throws -> FrozenResult {
+    let memory = try TargetMemory(pid: pid)
+    let outcome = try UserfaultfdInjection.inject(into: try TargetProcess(pid: pid))
+    let tracking = try Userfaultfd(owning: outcome.take(), of: "pid \(pid)")
+    for area in memory.areas { try tracking.register(area) }
+    let scanner = PagemapScanner(pagemap: try memory.open("pagemap"))
+    for area in memory.areas {
+      try scanner.scan(area, filter: .populated, protect: true) { (_) throws(KernelError) in }
+    }
+    let pieces = try memory.pieces(pageLimit: 4096).map {
+      CrewScanner.Piece(range: $0, asksIfStill: asksIfStill)
+    }
+    let bare = BareScan(file: try memory.open("pagemap"))
+    let alone = CrewScanner(try ThreadCrew(name: "bench-scan", count: 1) {})
+    let all = CrewScanner(try ThreadCrew(name: "bench-scan", count: Processors.allowedCount) {})
+    var (bareSamples, aloneSamples, allSamples) = (Samples(), Samples(), Samples())
+    var failure: CInt = 0
+    for repetition in 0...repetitions {
+      let bareCost = measure {
+        for area in memory.areas {
+          failure = min(failure, bare.run(area, filter: .unsettled, protect: false))
+        }
+      }
+      let aloneCost = try measure { () throws(KernelError) in
+        _ = try alone.scan(pieces, of: scanner.pagemap)
+      }
+      let allCost = try measure { () throws(KernelError) in
+        _ = try all.scan(pieces, of: scanner.pagemap)
+      }
+      if repetition == 0 { continue }
+      bareSamples.add(Double(bareCost.nanoseconds))
+      aloneSamples.add(Double(aloneCost.nanoseconds))
+      allSamples.add(Double(allCost.nanoseconds))
+    }
+    if failure < 0 { throw BenchmarkFailure(description: "PAGEMAP_SCAN: errno \(-failure)") }
+    let regions = pieces.indices.reduce(0) { $0 + alone.scanned($1).regions.count }
+    for area in memory.areas { try? tracking.unregister(area) }
+    return FrozenResult(
+      benchmark: asksIfStill ? "still" : "frozen", pieces: pieces.count, regions: regions,
+      bareNs: bareSamples.median, memdumpNs: aloneSamples.median, allThreadsNs: allSamples.median,
+      ratio: aloneSamples.median / max(bareSamples.median, 1), bareSamples: bareSamples,
+      memdumpSamples: aloneSamples, allThreadsSamples: allSamples)
+  }
+
+  struct FrozenResult: Encodable {
+    let benchmark: String
+    let pieces: Int
+    let regions: Int
+    let bareNs: Double
+    let memdumpNs: Double
+    let allThreadsNs: Double
+    let ratio: Double
+    let bareSamples: Samples
+    let memdumpSamples: Samples
+    let allThreadsSamples: Samples
+  }
+
   private static func compare(
     _ name: String, _ memory: TargetMemory, _ repetitions: Int, filter: PagemapScanner.Filter,
     protect: Bool, pause: () -> Void
@@ -108,8 +168,8 @@ private struct BareScan: ~Copyable {
     argument.vec = UInt64(UInt(bitPattern: vector))
     argument.vec_len = UInt64(PagemapScanner.defaultVectorCount)
     argument.category_mask = filter.required.union(filter.forbidden).rawValue
-    argument.category_inverted = filter.forbidden.rawValue
-    argument.category_anyof_mask = filter.anyOf.rawValue
+    argument.category_inverted = filter.forbidden.union(filter.anyMissing).rawValue
+    argument.category_anyof_mask = filter.anyOf.union(filter.anyMissing).rawValue
     argument.return_mask = filter.told.rawValue
     while argument.start < range.end {
       let count = clinux_pagemap_scan(file.descriptor.number, &argument)

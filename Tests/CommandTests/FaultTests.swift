@@ -69,6 +69,38 @@ import Testing
     }
   }
 
+  @Test("a round that cannot be made durable ends the dump, and the next one is not published")
+  func lateSync() throws {
+    let busy = try Workload("stamp", ["pages=64", "rate=50000"])
+    defer { busy.program.end() }
+    let arguments = [
+      "predump", "--pid", "\(busy.pid)", "--images-dir", images, "--max-rounds", "4",
+      "--threshold-pages", "0", "--target-downtime", "1us", "--min-shrink", "0",
+    ]
+    func rounds() -> [String] {
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: images)) ?? []
+      return names.filter { $0.hasPrefix("round-") }
+    }
+    // Its pages; and, once all files are synced, its directory.
+    for subject in ["round-001.partial/pages-1.img", "round-001.partial"] {
+      let outcome = try injector.run(arguments, failing: "fsync", on: subject, errno: EIO)
+      let told = "\(subject): \(outcome.status) \(outcome.err)"
+      #expect(outcome.status == 1, "\(told)")
+      #expect(outcome.err.contains { $0.contains("round-001") }, "\(told)")
+      #expect(eventually { ProcessState(of: busy.pid).isFree }, "\(told)")
+      // The second round, which was copied meanwhile, has no parent to build on.
+      let begun = try injector.operations().contains { $0.subject.contains("round-002.partial") }
+      #expect(begun, "\(told)")
+      #expect(rounds() == [], "\(told)")
+      try? FileManager.default.removeItem(atPath: images)
+    }
+    // One that is durable is kept.
+    let outcome = try injector.run(
+      arguments, failing: "fsync", on: "round-002.partial/pages-1.img", errno: EIO)
+    #expect(outcome.status == 1, "\(outcome.err)")
+    #expect(rounds() == ["round-001"])
+  }
+
   @Test("with too little memory for memdump the target runs on, and nothing looks whole")
   func littleMemory() throws {
     var statuses: [Int32: Int] = [:]

@@ -6,6 +6,7 @@
 //   INJECT_DIRECTORY  absolute path, without links; what lies elsewhere is left alone
 //   INJECT_LOG        file that gets a line `OPERATION NUMBER NAME PATH` for each operation
 //   INJECT_AT         the number, from 1, of the operation that fails; absent: none
+//   INJECT_NAME, INJECT_SUFFIX  or: operations of this name on paths that end so
 //   INJECT_ERRNO      what it fails with; absent, for a write: only its first half is written
 //   INJECT_ONWARDS    present: all operations of the same name from there on fail, as on a disk that
 //                     is full or broken
@@ -54,12 +55,19 @@ static void note(const char *name, const char *path) {
   syscall(SYS_close, file);
 }
 
+static bool is_named(const char *name, const char *path) {
+  const char *kind = getenv("INJECT_NAME"), *suffix = getenv("INJECT_SUFFIX");
+  if (!kind || !suffix || strcmp(kind, name) != 0) return false;
+  size_t length = strlen(path), end = strlen(suffix);
+  return length >= end && strcmp(path + length - end, suffix) == 0;
+}
+
 static enum verdict decide(const char *name, const char *path, bool can_shorten) {
   pthread_mutex_lock(&mutex);
   count++;
   note(name, path);
   long at = number("INJECT_AT");
-  bool chosen = at > 0 && count == (unsigned long)at;
+  bool chosen = (at > 0 && count == (unsigned long)at) || is_named(name, path);
   if (chosen) snprintf(failing, sizeof failing, "%s", name);
   if (getenv("INJECT_ONWARDS") && strcmp(failing, name) == 0) chosen = true;
   pthread_mutex_unlock(&mutex);

@@ -138,4 +138,66 @@ import Testing
     let isGone = memory.isAddressSpaceGone
     #expect(isGone)
   }
+
+  @Test("what is not unsettled is in memory, tracked and unwritten, and nothing else is")
+  func unsettled() throws {
+    try withMemory(pages: 10) { range, memory in
+      let userfaultfd = try tracker()
+      let scanner = PagemapScanner(pagemap: try ThisThread.open("pagemap"))
+      func unsettled() throws -> [PageCategories?] {
+        var pages = [PageCategories?](repeating: nil, count: 10)
+        for region in try regions(scanner, range, .unsettled, protect: false) {
+          for page in 0..<region.range.pageCount {
+            pages[Int((region.range.start - range.start) / pageBytes + page)] = region.categories
+          }
+        }
+        return pages
+      }
+      for index in [0, 1, 2, 3, 5] {
+        (memory + index * page).storeBytes(of: 1, as: UInt8.self)
+      }
+      // Not registered: all is told of.
+      #expect(try unsettled().allSatisfy { $0 != nil && !$0!.contains(.writeProtectAllowed) })
+      try userfaultfd.register(PageRange(start: range.start, pageCount: 8))
+      _ = (memory + 6 * page).load(as: UInt8.self)
+      _ = try regions(
+        scanner, PageRange(start: range.start, pageCount: 8), .populated, protect: true)
+      (memory + page).storeBytes(of: 2, as: UInt8.self)
+      madvise(memory + 2 * page, page, MADV_DONTNEED)
+      let found = try unsettled()
+      // Clean ones are not told of.
+      #expect(found[0] == nil && found[3] == nil && found[5] == nil)
+      #expect(found[1]?.isSuperset(of: [.written, .present, .writeProtectAllowed]) ?? false)
+      // Dropped; never there; the kernel's page of zeros, protected; not registered.
+      #expect(found[2]?.isDisjoint(with: .populated) ?? false)
+      #expect(found[4]?.isDisjoint(with: .populated) ?? false)
+      #expect(found[6]?.contains(.zero) ?? false)
+      #expect(found[8].map { !$0.contains(.writeProtectAllowed) } ?? false)
+    }
+  }
+
+  @Test("memory is still until something in it is written, dropped or no longer tracked")
+  func stillness() throws {
+    try #require(ShortWay.isSafe(), "this kernel's short way is not used")
+    try withMemory(pages: 8) { range, memory in
+      let userfaultfd = try tracker()
+      let scanner = PagemapScanner(pagemap: try ThisThread.open("pagemap"))
+      for index in 0..<8 { (memory + index * page).storeBytes(of: 1, as: UInt8.self) }
+      #expect(try !scanner.isStill(range), "not tracked")
+      try userfaultfd.register(range)
+      #expect(try !scanner.isStill(range), "not protected")
+      _ = try regions(scanner, range, .populated, protect: true)
+      #expect(try scanner.isStill(range))
+      (memory + 7 * page).storeBytes(of: 2, as: UInt8.self)
+      #expect(try !scanner.isStill(range), "written")
+      #expect(try scanner.isStill(PageRange(start: range.start, pageCount: 7)))
+      _ = try regions(scanner, range, .populated, protect: true)
+      madvise(memory + 3 * page, page, MADV_DONTNEED)
+      #expect(try !scanner.isStill(range), "dropped")
+      _ = (memory + 3 * page).load(as: UInt8.self)
+      #expect(try !scanner.isStill(range), "dropped, and read since")
+      try userfaultfd.unregister(range)
+      #expect(try !scanner.isStill(range), "no longer tracked")
+    }
+  }
 }

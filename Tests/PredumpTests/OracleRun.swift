@@ -119,6 +119,9 @@ struct OracleRun {
     if Int.random(in: 0..<4, using: &random) == 0 { options.freezeMemoryBytes = 64 * pageBytes }
     // Small ones are full at every turn.
     options.tuning.vectorCount = [1, 2, 3, 16, 4096].randomElement(using: &random) ?? 1
+    options.tuning.pieceLimits.heldPages = [1, 7, 64, 4096].randomElement(using: &random) ?? 1
+    options.tuning.pieceLimits.leastStillPages = [1, 1024].randomElement(using: &random) ?? 1
+    options.tuning.hotPageLimit = ([0, 3, 100, .max] as [UInt64]).randomElement(using: &random)
     options.tuning.faults = faults
     options.leave = .stopped
     options.sync = false

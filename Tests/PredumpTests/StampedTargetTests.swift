@@ -33,6 +33,49 @@ import Tracee
     try checkStamps(of: target, in: directory.file("images"))
   }
 
+  @Test("pages that are written all the time wait for the freeze, and are right in it")
+  func hotPages() throws {
+    // All writes go to a twentieth of the pages.
+    let target = try Workload("stamp", ["pages=8192", "rate=200000", "hot=5", "cold=0"])
+    defer { target.program.end() }
+    let directory = try TemporaryDirectory()
+    var options = PredumpOptions(pid: target.pid, imagesDirectory: directory.file("images"))
+    options.policy.targetDowntimeNanoseconds = 1
+    options.policy.minShrinkPercent = 0
+    options.policy.maxRounds = 8
+    options.tuning.hotPageLimit = .max
+    options.leave = .stopped
+    let summary = try Predump.run(options) { event in
+      // Time for the writer to come to every hot page.
+      guard case .roundFinished(let round) = event, round.kind == .live else { return }
+      MonotonicClock.pause(nanoseconds: 20_000_000)
+    }
+    let live = summary.rounds.filter { $0.kind == .live }
+    let most = live.map(\.waitingPages).max() ?? 0
+    #expect(most > 100, "\(live.map(\.waitingPages)) pages waited")
+    let last = try #require(summary.rounds.last)
+    #expect(last.totals.pagesStored >= live.last?.waitingPages ?? .max)
+    #expect(ChainVerifier.verify(directory.file("images")).verdict == .restorable)
+    let comparison = try LiveComparison.run(directory: directory.file("images"), pid: target.pid)
+    #expect(comparison.isEqual, "\(comparison)")
+    try checkStamps(of: target, in: directory.file("images"))
+  }
+
+  @Test("without a final round nothing waits for it")
+  func nothingWaitsWithoutFreeze() throws {
+    let target = try Workload("stamp", ["pages=1024", "rate=200000", "hot=5", "cold=0"])
+    defer { target.program.end() }
+    let directory = try TemporaryDirectory()
+    var options = PredumpOptions(pid: target.pid, imagesDirectory: directory.file("images"))
+    options.policy.targetDowntimeNanoseconds = 1
+    options.policy.minShrinkPercent = 0
+    options.policy.maxRounds = 6
+    options.tuning.hotPageLimit = .max
+    options.takesFinalRound = false
+    let summary = try Predump.run(options) { _ in }
+    #expect(summary.rounds.allSatisfy { $0.waitingPages == 0 })
+  }
+
   @Test("a target that was left running checks itself and finds nothing wrong")
   func unharmed() throws {
     let target = try Workload("stamp", ["pages=8192", "rate=20000", "threads=2", "drop=1"])

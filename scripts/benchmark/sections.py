@@ -159,18 +159,26 @@ class Sections:
         with stamp(self.scene, size, rate=20000) as target:
             found["whole"] = tools.limit("scan", target.pid, count)
             found["dirty"] = tools.limit("dirty", target.pid, count)
+            found["freeze, dirty"] = tools.limit("frozen", target.pid, count)
             attach = tools.limit("attach", target.pid, count)
+        with stamp(self.scene, size) as target:
+            found["freeze, clean"] = tools.limit("frozen", target.pid, count)
+            still = tools.limit("still", target.pid, count)
         with Workload(self.scene, "idle", pages=pages, every=2) as target:
             found["each second page"] = tools.limit("scan", target.pid, count)
         with Workload(self.scene, "idle", pages=16, reserve="16384G") as target:
             found["16 TiB reserved"] = tools.limit("scan", target.pid, count)
-        self.report.samples("scan", found | {"attach": attach})
+        self.report.samples("scan", found | {"attach": attach, "still": still})
         section = f"scan of {name_of(size)}, and attaching"
         for name, one in found.items():
             self.report.row(section, name, **{
                 "regions": one["regions"], "bare ioctl us": one["bare_ns"] / 1e3,
                 "memdump us": one["memdump_ns"] / 1e3, "ratio": one["ratio"],
-                "mallocs": one["mallocs_per_scan"]})
+                **({"mallocs": one["mallocs_per_scan"]} if "mallocs_per_scan" in one
+                   else {"all threads us": one["all_threads_ns"] / 1e3})})
+        self.report.row(section, "freeze, still", **{
+            "bare ioctl us": still["bare_ns"] / 1e3, "memdump us": still["memdump_ns"] / 1e3,
+            "ratio": still["ratio"], "all threads us": still["all_threads_ns"] / 1e3})
         self.report.row(section, "attach", **{
             "total ms": attach["total_ns"] / 1e6, "stopped ms": attach["stopped_ns"] / 1e6,
             "longest stop ms": max(attach["stopped_samples"]) / 1e6})

@@ -42,7 +42,8 @@ class Tools:
             "first_gbps": first["bytes_in"] / first["wall_ns"],
             "first_ns": first["wall_ns"],
             "stopped_ns": next(e for e in events if e["event"] == "attached")["stopped_ns"],
-            "written_per_unique": summary["bytes_in"] / max(first["bytes_in"], 1),
+            "written_per_unique": summary["bytes_in"] / max(
+                summary["bytes_in"] - summary["bytes_written_again"], 1),
             "ratio": summary.get("ratio"),
             "live_rounds": len(live),
         }

@@ -14,15 +14,24 @@ struct ImageFile: ~Copyable {
   let path: String
   private let local: LocalFile?
   private let remote: OutgoingFile?
+  private let unsynced: UnsyncedFiles?
 
   /// Holds the open file, which cannot be copied, where it may be absent.
   final class LocalFile {
     let file: File
     init(_ file: consuming File) { self.file = file }
+
+    func sync() throws(ImageError) {
+      try onFile(file.path) { () throws(KernelError) in try file.sync() }
+    }
   }
 
-  init(path: String, local: LocalFile?, remote: OutgoingFile?) {
+  /// - Parameter unsynced: where the file waits for its sync, if not in `finish`.
+  init(
+    path: String, local: LocalFile?, remote: OutgoingFile?, unsynced: UnsyncedFiles? = nil
+  ) {
     self.path = path
+    self.unsynced = unsynced
     self.local = local
     self.remote = remote
   }
@@ -40,11 +49,16 @@ struct ImageFile: ~Copyable {
     local?.file.startWriteback(from: offset, byteCount: byteCount)
   }
 
-  /// Ends the file; with `sync` its bytes survive a power cut then. What is at the other end of a
+  /// Ends the file; with `sync` its bytes survive a power cut then, or once those that wait are
+  /// synced. What is at the other end of a
   /// link is its receiver's to sync.
   func finish(byteCount: UInt64, digest: Digest128, sync: Bool) throws(ImageError) {
     if sync, let local {
-      try onFile(path) { () throws(KernelError) in try local.file.sync() }
+      if let unsynced {
+        try unsynced.add(local)
+      } else {
+        try local.sync()
+      }
     }
     try remote?.finish(byteCount: byteCount, digest: digest)
   }

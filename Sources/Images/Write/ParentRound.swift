@@ -2,8 +2,8 @@ internal import CCRIUImages
 internal import Kernel
 
 /// What a new round needs to know of the one it is taken against.
-struct ParentRound: Sendable {
-  let name: String
+package struct ParentRound: Sendable {
+  package let name: String
   /// Digest of the parent's whole `memdump-PID.img`.
   let record: Digest128
   /// `img_version` of the parent's inventory.

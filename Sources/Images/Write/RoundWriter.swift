@@ -43,7 +43,16 @@ package struct RoundWriter: ~Copyable {
   ) throws(ImageError) {
     var parent: ParentRound?
     if let parentName { parent = try place.parent(parentName, pid: pid) }
-    let partial = try place.begin(name, parentName: parentName)
+    try self.init(
+      in: place, name: name, pid: pid, parent: parent, compression: compression, sync: sync)
+  }
+
+  /// As above, against a parent that need only be finished: a round is published after its parent.
+  package init(
+    in place: borrowing SessionPlace, name: String, pid: Int32, parent: ParentRound?,
+    compression: PageCompression, sync: Bool
+  ) throws(ImageError) {
+    let partial = try place.begin(name, parentName: parent?.name)
     let record = try RoundRecordWriter(
       in: partial, pid: pid, compression: compression,
       parent: parent.map { ($0.name, $0.record) })
@@ -95,15 +104,12 @@ package struct RoundWriter: ~Copyable {
     try record.append(chunk.blocks, of: stream.stream)
   }
 
-  /// Writes the remaining images and our own record, syncs if that was asked for, and gives the
-  /// directory its name. Only then does the round exist.
+  /// Writes the remaining images and our own record.
   ///
-  /// - Throws: what could not be written; the partial directory is removed then. If only the very
-  ///   last sync of the session's directory fails, the round exists but may not survive a power cut.
-  /// - Parameter beforePublishing: runs when only the directory's name is missing.
-  package consuming func commit(
-    _ description: RoundDescription, beforePublishing: () -> Void = {}
-  ) throws(ImageError) -> RoundTotals {
+  /// - Throws: what could not be written; the partial directory is removed then.
+  package consuming func finish(_ description: RoundDescription) throws(ImageError)
+    -> FinishedRound
+  {
     try finishStream()
     let totals = earlier
     let images = RoundImages(
@@ -117,10 +123,21 @@ package struct RoundWriter: ~Copyable {
     try record.append(description)
     for file in files { try record.append(file) }
     let digest = try record.finish(totals, sync: sync).digest
-    beforePublishing()
-    let (sync, pid) = (sync, pid)
     let round = ParentRound(partial.name, record: digest, imageVersion: images.imageVersion)
-    try partial.publish(as: round, pid: pid, sync: sync)
+    return FinishedRound(partial, round, totals: totals, pid: pid, sync: sync)
+  }
+
+  /// As `finish` and `publish`: only then does the round exist.
+  ///
+  /// - Throws: what could not be written; the partial directory is removed then. If only the very
+  ///   last sync of the session's directory fails, the round exists but may not survive a power cut.
+  /// - Parameter beforePublishing: runs when only the directory's name is missing.
+  package consuming func commit(
+    _ description: RoundDescription, beforePublishing: () -> Void = {}
+  ) throws(ImageError) -> RoundTotals {
+    let round = try finish(description)
+    let totals = round.totals
+    try round.publish(beforePublishing)
     return totals
   }
 

@@ -6,7 +6,7 @@ package struct SessionPlace: ~Copyable {
   /// The link; nil if rounds are stored here only.
   package let link: ImageLink?
 
-  private final class LocalDirectory {
+  private final class LocalDirectory: Sendable {
     let directory: Directory
     init(_ directory: consuming Directory) { self.directory = directory }
   }
@@ -22,6 +22,14 @@ package struct SessionPlace: ~Copyable {
     local = nil
     self.link = link
   }
+
+  private init(_ local: LocalDirectory?, _ link: ImageLink?) {
+    self.local = local
+    self.link = link
+  }
+
+  /// The same place once more.
+  package func another() -> SessionPlace { SessionPlace(local, link) }
 
   /// Whether rounds are stored here.
   package var isLocal: Bool { local != nil }
@@ -77,6 +85,7 @@ struct PartialRound: ~Copyable, ImageFolder {
   final class Local {
     private var partial: PartialDirectory?
     let directory: Directory
+    let unsynced = UnsyncedFiles()
 
     init(_ partial: consuming PartialDirectory, _ parentName: String?) throws(ImageError) {
       try partial.linkParent(parentName)
@@ -104,8 +113,12 @@ struct PartialRound: ~Copyable, ImageFolder {
       }
       file = .init(File(created, path: path))
     }
-    return ImageFile(path: path, local: file, remote: try outgoing?.beginFile(name))
+    return ImageFile(
+      path: path, local: file, remote: try outgoing?.beginFile(name), unsynced: local?.unsynced)
   }
+
+  /// Makes the bytes of all finished files survive a power cut.
+  borrowing func syncFiles() throws(ImageError) { try local?.unsynced.sync() }
 
   /// Gives the round its name, here and there. `round` is what its children need to know of it.
   consuming func publish(as round: ParentRound, pid: Int32, sync: Bool) throws(ImageError) {

@@ -72,6 +72,13 @@ struct FreezeEstimate: Sendable, Equatable {
     return UInt64(max(transfer, min(sendingNanoseconds, transfer * 2)))
   }
 
+  /// Pages, each a read of its own, that a freeze could copy in so much time.
+  func pages(in nanoseconds: UInt64) -> UInt64 {
+    let onePage =
+      4096 / (bytesPerNanosecond ?? Self.defaultBytesPerNanosecond) + Self.perReadNanoseconds
+    return UInt64(Double(nanoseconds) * speedup / onePage)
+  }
+
   /// The freeze that a last round would take now (ns).
   ///
   /// - Parameter comparedPages: of shared memory, that are read and compared with the chain.

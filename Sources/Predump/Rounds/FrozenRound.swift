@@ -41,7 +41,7 @@ struct FrozenRound: ~Copyable {
   /// - Parameter tree: brought up to date while everything stands still.
   func run(
     _ tree: inout TargetTree, _ pipeline: ChunkPipeline, images: borrowing ImagesDirectory,
-    _ known: ObjectHistories, _ comparer: PageComparer, _ crew: ThreadCrew,
+    _ known: ObjectHistories, _ comparer: PageComparer, _ scanner: CrewScanner, _ crew: ThreadCrew,
     onThaw: (FreezeReport) -> Void, onWarning: (String) -> Void
   ) throws(PredumpError) -> Outcome {
     // Everything that can be made ready is, before anything stands still.
@@ -70,7 +70,7 @@ struct FrozenRound: ~Copyable {
     let processCount = 1 + frozen.descendants.count
     let held = HeldProcess(frozen)
     do throws(RoundFailure) {
-      var members = try copyMembers(tree.members, &copy, crew)
+      var members = try copyMembers(tree.members, &copy, scanner, crew)
       plan.faults.reach(.midFrozenCopy)
       let objects = try SharedObjectCopy(members, &copy, known, comparer, faults: engineFaults)
       var report = FreezeReport(
@@ -181,9 +181,9 @@ struct FrozenRound: ~Copyable {
   }
 
   /// Copies every process's own pages. A descendant that is killed meanwhile is left out.
-  private func copyMembers(_ members: [TreeMember], _ copy: inout FrozenCopy, _ crew: ThreadCrew)
-    throws(RoundFailure) -> [FrozenMember]
-  {
+  private func copyMembers(
+    _ members: [TreeMember], _ copy: inout FrozenCopy, _ scanner: CrewScanner, _ crew: ThreadCrew
+  ) throws(RoundFailure) -> [FrozenMember] {
     var result: [FrozenMember] = []
     for member in members {
       let first = copy.beginSection()
@@ -193,7 +193,7 @@ struct FrozenRound: ~Copyable {
         var space = try member.view.addressSpace(isFrozen: !isNew)
         member.tracker.exclude(&space.vmas)
         do throws(RoundFailure) {
-          try copyPages(space.vmas, &copy, member, crew)
+          try copyPages(space.vmas, &copy, member, scanner, crew)
           let found = try copy.verify(&member.verifier, space.vmas, memory: member.view.memory)
           result.append(
             FrozenMember(
@@ -209,21 +209,19 @@ struct FrozenRound: ~Copyable {
   }
 
   private func copyPages(
-    _ vmas: [VMARecord], _ copy: inout FrozenCopy, _ member: TreeMember, _ crew: ThreadCrew
+    _ vmas: [VMARecord], _ copy: inout FrozenCopy, _ member: TreeMember, _ scanner: CrewScanner,
+    _ crew: ThreadCrew
   ) throws(RoundFailure) {
-    var cursor = PopulatedSet.Cursor(member.history.held)
-    for (index, record) in vmas.enumerated() {
-      let flags = RoundPlan.presentFlags(of: record)
-      do throws(ScanFailure<CopyFailure>) {
-        try member.tracker.scan(record, isFrozen: true, previous: &cursor) {
-          (range, fate) throws(CopyFailure) in
-          switch fate {
-          case .fromParent: copy.takeFromParent(range, vma: index)
-          case .store: copy.plan(range, vma: index, flags: flags)
-          }
+    let flags = vmas.map(RoundPlan.presentFlags)
+    do throws(ScanFailure<CopyFailure>) {
+      try member.tracker.scanFrozen(vmas, held: member.history.held, scanner) {
+        (index, range, fate) throws(CopyFailure) in
+        switch fate {
+        case .fromParent: copy.takeFromParent(range, vma: index)
+        case .store: copy.plan(range, vma: index, flags: flags[index])
         }
-      } catch { throw RoundFailure(error) }
-    }
+      }
+    } catch { throw RoundFailure(error) }
     let missing: [PageRange]
     do throws(CopyFailure) {
       missing = try copy.readPlanned(from: member.view.sharedMemory, crew)

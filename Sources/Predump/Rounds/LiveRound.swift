@@ -42,6 +42,8 @@ struct LiveRound: ~Copyable {
     /// What the round holds of it, and what is planned.
     var populated = PopulatedSet()
     var described: RoundMember
+    /// What tracking found written.
+    var written = PopulatedSet()
   }
 
   /// What is kept from process to process.
@@ -157,6 +159,7 @@ struct LiveRound: ~Copyable {
       part.described.isGone = true
     }
     progress.copier.flush()
+    if plan.index > member.since { member.tracker.hot.observe(part.written) }
     progress.pagesBefore += part.reader.progress.pages
     part.populated = progress.copier.populated
     progress.parts.append(part)
@@ -185,6 +188,7 @@ struct LiveRound: ~Copyable {
       do throws(ScanFailure<CopyFailure>) {
         try member.tracker.scan(record, isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
+          if fate == .store, record.treatment == .tracked { part.written.append(range) }
           try plan(
             range, fate, &part.described.addressSpace.vmas[index], &progress.copier)
           progress.meter.report(pagesDone: progress.pagesBefore + reader.progress.pages)
@@ -255,6 +259,8 @@ extension LiveRound {
     let reader = part.reader
     do throws(CopyFailure) {
       for item in planned {
+        let record = part.described.addressSpace.vmas[item.vma]
+        if item.fate == .store, record.treatment == .tracked { part.written.append(item.range) }
         try plan(
           item.range, item.fate, &part.described.addressSpace.vmas[item.vma], &progress.copier)
         progress.meter.report(pagesDone: progress.pagesBefore + reader.progress.pages)

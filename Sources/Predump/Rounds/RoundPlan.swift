@@ -7,7 +7,7 @@ internal import Tracee
 struct RoundPlan: Sendable {
   var index: Int
   var name: String
-  var parentName: String?
+  var parent: ParentRound?
   var kind: RoundKind
   /// Whether the target's descendants are dumped with it.
   var includesDescendants: Bool
@@ -23,7 +23,7 @@ struct RoundPlan: Sendable {
   {
     do throws(ImageError) {
       return try RoundWriter(
-        in: images.place, name: name, pid: pid, parentName: parentName,
+        in: images.place, name: name, pid: pid, parent: parent,
         compression: compression, sync: sync)
     } catch { throw PredumpError(error) }
   }
@@ -48,21 +48,27 @@ struct WrittenRound: ~Copyable {
   var members: [RoundMember]
   var statistics: RoundStatistics
 
-  /// Gives the round its name: from then on it exists.
-  consuming func commit(_ plan: RoundPlan) throws(PredumpError) -> RoundTotals {
+  /// Writes all that is left to write.
+  consuming func finish(_ plan: RoundPlan) throws(PredumpError) -> FinishedRound {
     var description = RoundDescription(
       index: plan.index, kind: plan.kind, members: members, statistics: statistics,
       uptimeMicroseconds: plan.uptimeMicroseconds, startedAt: plan.startedAt)
     description.includesDescendants = plan.includesDescendants
+    do throws(ImageError) { return try writer.finish(description) } catch {
+      throw PredumpError(error)
+    }
+  }
+}
+
+extension FinishedRound {
+  /// Makes it durable, names it, and enters it in the session's record.
+  consuming func publish(_ plan: RoundPlan, _ entry: ImagesDirectory.Entry) throws(ImageError) {
     let faults = plan.faults
     let isFinal = plan.kind == .frozen
-    do throws(ImageError) {
-      let totals = try writer.commit(description) {
-        faults.reach(isFinal ? .beforeFinalRename : .beforeRename)
-      }
-      faults.reach(isFinal ? .afterFinalRename : .afterRename)
-      return totals
-    } catch { throw PredumpError(error) }
+    try publish { faults.reach(isFinal ? .beforeFinalRename : .beforeRename) }
+    faults.reach(isFinal ? .afterFinalRename : .afterRename)
+    try entry.write()
+    if !isFinal { faults.reach(.afterRecord) }
   }
 }
 

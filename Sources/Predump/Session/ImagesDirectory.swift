@@ -77,13 +77,41 @@ struct ImagesDirectory: ~Copyable {
     return "round-" + String(repeating: "0", count: max(0, 3 - digits.count)) + digits
   }
 
-  /// Takes a committed round into the record and lets `latest` point at it.
-  mutating func add(_ name: String, round: Int, _ members: [RoundMember]) throws(PredumpError) {
-    record.rounds.append(name)
-    record.add(members, of: round)
-    do throws(ImageError) { try place.pointLatest(to: name) } catch { throw PredumpError(error) }
-    try mark(.running)
+  /// What is to be written once a round is published: the record with it, and `latest`.
+  final class Entry: @unchecked Sendable {
+    // Sendable: all of it is constant, and a place is written to by one thread at a time.
+    let record: SessionRecord
+    private let place: SessionPlace
+    private let name: String
+    private let sync: Bool
+
+    fileprivate init(
+      _ record: SessionRecord, _ place: consuming SessionPlace, _ name: String, sync: Bool
+    ) {
+      self.record = record
+      self.place = place
+      self.name = name
+      self.sync = sync
+    }
+
+    func write() throws(ImageError) {
+      try place.pointLatest(to: name)
+      try place.write(record, sync: sync)
+    }
   }
+
+  /// What round `round` is to be entered as.
+  func entry(_ name: String, round: Int, _ members: [RoundMember]) -> Entry {
+    var next = record
+    next.rounds.append(name)
+    next.add(members, of: round)
+    next.outcome = .running
+    next.updatedAt = WallClock.secondsSince1970
+    return Entry(next, place.another(), name, sync: sync)
+  }
+
+  /// An entry was written.
+  mutating func accept(_ entry: Entry) { record = entry.record }
 
   /// Says how the session stands.
   mutating func mark(_ outcome: SessionOutcome) throws(PredumpError) {

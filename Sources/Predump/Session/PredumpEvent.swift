@@ -1,4 +1,5 @@
 public import Images
+internal import Kernel
 
 /// What happens during a dump, as it happens. Delivered on the engine's thread: return soon.
 public enum PredumpEvent: Sendable {
@@ -77,6 +78,9 @@ public struct RoundReport: Sendable {
   /// Pages that were written, or may have been, and hold the bytes that the round before holds: they
   /// were read, and are taken from it.
   public var unchangedPages: UInt64
+  /// Pages that are written again and again and were left to the freeze: this round takes them from its
+  /// parent, as they were.
+  public var waitingPages: UInt64
   /// Bytes of the stored pages before compression.
   public var bytesIn: UInt64
   /// From its begin to its last rename (ns).
@@ -93,6 +97,32 @@ public struct RoundReport: Sendable {
   public var estimatedFreezeNanoseconds: UInt64
   /// What the policy wants next; nil after the frozen round.
   public var verdict: Verdict?
+
+  /// When it began (CLOCK_MONOTONIC, ns).
+  var began: UInt64 = 0
+}
+
+extension RoundReport {
+  /// What is known once its pages are copied.
+  init(
+    index: Int, name: String, kind: RoundKind, waitingPages: UInt64, unchangedPages: UInt64,
+    copyNanoseconds: UInt64, scanStopNanoseconds: UInt64
+  ) {
+    self.init(
+      index: index, name: name, kind: kind, totals: RoundTotals(), unchangedPages: unchangedPages,
+      waitingPages: waitingPages, bytesIn: 0, wallNanoseconds: 0, copyNanoseconds: copyNanoseconds,
+      scanStopNanoseconds: scanStopNanoseconds, pendingPages: 0, dirtyPagesPerSecond: 0,
+      estimatedFreezeNanoseconds: 0, verdict: nil)
+  }
+
+  /// Takes over what was written.
+  mutating func account(for totals: RoundTotals) {
+    self.totals = totals
+    bytesIn = totals.pagesStored * pageBytes
+  }
+
+  /// It took until `now` (CLOCK_MONOTONIC, ns).
+  mutating func end(at now: UInt64) { wallNanoseconds = now - began }
 }
 
 /// A freeze that is about to begin.
@@ -145,6 +175,14 @@ public struct PredumpSummary: Sendable {
   public var rounds: [RoundReport]
   /// The freeze, if there was one.
   public var freeze: FreezeReport?
+  /// Bytes of memory that were stored and are not what the newest round is made of: they were stored
+  /// anew later, or are gone.
+  public var bytesWrittenAgain: UInt64 {
+    guard let newest = rounds.last?.totals else { return 0 }
+    let stored = rounds.reduce(0) { $0 + $1.totals.pagesStored }
+    let unique = newest.pagesStored + newest.pagesFromParent
+    return (stored - min(stored, unique)) * pageBytes
+  }
   /// From attaching to the end (ns).
   public var wallNanoseconds: UInt64
   /// The most memory that this program itself ever had resident (bytes); 0 if it cannot tell.

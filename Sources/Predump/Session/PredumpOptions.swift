@@ -99,6 +99,10 @@ public enum ScanMode: String, Sendable, CaseIterable {
 package struct EngineTuning: Sendable {
   /// Regions that a scan asks for in one call.
   package var vectorCount = PagemapScanner.defaultVectorCount
+  /// How the scan of a freeze is shared out.
+  package var pieceLimits = PieceLimits()
+  /// Pages that may wait for the freeze; nil: as many as fit into half of it.
+  package var hotPageLimit: UInt64?
   /// How the engine is broken on purpose, if it is.
   package var faults = EngineFaultPlan()
 }

@@ -8,15 +8,22 @@ internal import Tracee
 struct PredumpSession: ~Copyable {
   private let options: PredumpOptions
   private let cancellation: Cancellation
+  private let events: EventOrder
   private let onEvent: @Sendable (PredumpEvent) -> Void
   private let hooks: HookRunner
 
   private var tree: TargetTree
   private let pipeline: ChunkPipeline
   private let crew: ThreadCrew
+  private let scanner: CrewScanner
   private let comparer: PageComparer
   private let objects: ObjectHistories
   private var images: ImagesDirectory
+  private let publisher: LatePublisher
+  /// The round that is being made durable while the next one is copied.
+  private var late: ImagesDirectory.Entry?
+  /// The newest round that is written.
+  private var parent: ParentRound?
 
   private let began = MonotonicClock.now
   private var estimate = FreezeEstimate()
@@ -74,15 +81,19 @@ struct PredumpSession: ~Copyable {
 
   private init(
     _ options: PredumpOptions, _ link: ImageLink?, _ cancellation: Cancellation,
-    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
+    _ deliver: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
   ) throws(PredumpError) {
+    let events = EventOrder(deliver)
+    let onEvent: @Sendable (PredumpEvent) -> Void = { events.emit($0) }
     var tree = try TargetTree(options, onEvent)
     let pipeline: ChunkPipeline
+    let publisher: LatePublisher
     let crew: ThreadCrew
     do throws(KernelError) {
       pipeline = try ChunkPipeline(
         compression: options.compression, encoders: options.encoders,
         yields: options.gentleness.nice == nil)
+      publisher = try LatePublisher()
       // As many as compress: in a freeze those have nothing to do.
       crew = try ThreadCrew(name: "memdump-copy", count: options.encoders) {
         // Only memory and open files are worked on here.
@@ -107,11 +118,15 @@ struct PredumpSession: ~Copyable {
     Privileges.reduce(attachesMore: options.includesDescendants || options.onExec == .restart)
     self.options = options
     self.cancellation = cancellation
+    self.events = events
     self.onEvent = onEvent
+    self.publisher = publisher
     self.hooks = hooks
     self.tree = tree
     self.pipeline = pipeline
     self.crew = crew
+    scanner = CrewScanner(
+      crew, vectorCount: options.tuning.vectorCount, faults: options.tuning.faults)
     comparer = PageComparer(crew)
     estimate.copyThreads = options.encoders
     objects = ObjectHistories(faults: options.tuning.faults)
@@ -124,6 +139,8 @@ struct PredumpSession: ~Copyable {
       do throws(PredumpError) {
         return try runUntilExec()
       } catch {
+        // Complete rounds are kept.
+        try settle()
         try restart(after: error)
       }
     }
@@ -193,20 +210,67 @@ struct PredumpSession: ~Copyable {
     estimate.observeComparison(bytes: compared.bytes, nanoseconds: compared.nanoseconds)
     let members = outcome.written.members
     let counters = outcome.counters
-    let scanStop = outcome.scanStopNanoseconds
-    let totals = try outcome.takeWritten().commit(plan)
-    estimate.observeSending(
-      pages: totals.pagesStored, bytes: totals.payloadBytes,
-      nanoseconds: MonotonicClock.now - plan.began)
-    try images.add(plan.name, round: plan.index, members)
-    plan.faults.reach(.afterRecord)
-    try hooks.tell(.postRound, plan)
+    var report = RoundReport(
+      index: plan.index, name: plan.name, kind: .live, waitingPages: tree.waitingPageCount,
+      unchangedPages: unchanged, copyNanoseconds: counters.nanoseconds,
+      scanStopNanoseconds: outcome.scanStopNanoseconds)
     if reports.isEmpty == false || counters.bytes > 0 {
       estimate.observeCopy(
         bytes: counters.bytes, reads: counters.reads, nanoseconds: counters.nanoseconds)
     }
+    let finished = try outcome.takeWritten().finish(plan)
+    // A round is published after its parent.
+    try settle()
+    report.account(for: finished.totals)
+    parent = finished.asParent
+    let entry = images.entry(plan.name, round: plan.index, members)
+    pendingHistory.append(0)
+    if publishesLate {
+      try judge(&report, members, plan)
+      if report.verdict == .nextRound {
+        publisher.begin(finished, plan, entry)
+        late = entry
+        reports.append(report)
+        events.hold(report, began: plan.began, until: publisher.publishedAt)
+        return .nextRound
+      }
+    }
+    // The process is not to stand still for a disk: what it writes meanwhile counts.
+    do throws(ImageError) { try finished.publish(plan, entry) } catch { throw PredumpError(error) }
+    images.accept(entry)
+    estimate.observeSending(
+      pages: report.totals.pagesStored, bytes: report.totals.payloadBytes,
+      nanoseconds: MonotonicClock.now - plan.began)
+    try hooks.tell(.postRound, plan)
+    try judge(&report, members, plan)
+    reports.append(report)
+    onEvent(.roundFinished(report))
+    return report.verdict ?? .nextRound
+  }
+
+  /// Whether a round may be made durable while the next one is copied. A link carries one at a time,
+  /// commands are run in the order of what they are told, and nobody is to wait through a pause.
+  private var publishesLate: Bool {
+    options.sync && images.place.isLocal && images.place.link == nil
+      && options.hooks.onEvent == nil && options.pauseBetweenRoundsNanoseconds == 0
+  }
+
+  /// Waits until the round before is published.
+  private mutating func settle() throws(PredumpError) {
+    guard let entry = late.take() else { return }
+    defer { events.settle() }
+    do throws(ImageError) { try publisher.finish() } catch { throw PredumpError(error) }
+    images.accept(entry)
+    if let end = publisher.publishedAt() { reports[reports.count - 1].end(at: end) }
+  }
+
+  /// What to do after a live round, with what a freeze would find now.
+  private mutating func judge(
+    _ report: inout RoundReport, _ members: [RoundMember], _ plan: RoundPlan
+  ) throws(PredumpError) {
     let (pending, threads) = try countPending(members)
-    pendingHistory.append(pending.pageCount)
+    pendingHistory[pendingHistory.count - 1] = pending.pageCount
+    report.pendingPages = pending.pageCount
     var freeze = estimate.nanoseconds(
       pages: pending.pageCount, reads: pending.runCount, threads: threads,
       comparedPages: pending.comparedPageCount)
@@ -216,21 +280,26 @@ struct PredumpSession: ~Copyable {
       freeze += estimate.sendingNanoseconds(pages: pending.pageCount)
     }
     let now = MonotonicClock.now
-    let verdict = options.policy.verdict(
+    report.verdict = options.policy.verdict(
       for: ConvergencePolicy.Sample(
         rounds: reports.count + 1 - roundsBeforeRestart, pendingPages: pendingHistory,
         estimatedFreezeNanoseconds: freeze, elapsedNanoseconds: now - began))
-    let wall = now - plan.began
-    let report = RoundReport(
-      index: plan.index, name: plan.name, kind: .live, totals: totals,
-      unchangedPages: unchanged, bytesIn: totals.pagesStored * pageBytes,
-      wallNanoseconds: wall, copyNanoseconds: counters.nanoseconds,
-      scanStopNanoseconds: scanStop, pendingPages: pending.pageCount,
-      dirtyPagesPerSecond: Double(pending.pageCount) / (Double(wall) / 1e9),
-      estimatedFreezeNanoseconds: freeze, verdict: verdict)
-    reports.append(report)
-    onEvent(.roundFinished(report))
-    return verdict
+    report.estimatedFreezeNanoseconds = freeze
+    report.began = plan.began
+    report.end(at: now)
+    report.dirtyPagesPerSecond =
+      Double(pending.pageCount) / (Double(report.wallNanoseconds) / 1e9)
+    if report.verdict == .nextRound { tree.leaveHotPages(limit: hotPageLimit) }
+  }
+
+  /// Pages that may wait for the freeze: what it has time for in half of what is asked for, and memory.
+  /// Without a freeze nothing waits.
+  private var hotPageLimit: UInt64 {
+    guard options.takesFinalRound else { return 0 }
+    return options.tuning.hotPageLimit
+      ?? min(
+        estimate.pages(in: options.policy.targetDowntimeNanoseconds / 2),
+        options.freezeMemoryBytes / pageBytes / 2)
   }
 
   private mutating func runFrozenRound(_ verdict: Verdict) throws(PredumpError)
@@ -252,7 +321,7 @@ struct PredumpSession: ~Copyable {
     let link = images.place.link
     link?.limitStall(nanoseconds: options.freezeTimeoutNanoseconds)
     let outcome = try round.run(
-      &tree, pipeline, images: images, objects, comparer, crew,
+      &tree, pipeline, images: images, objects, comparer, scanner, crew,
       onThaw: { report in
         onEvent(.thawed(report))
         if options.leave == .running {
@@ -266,16 +335,19 @@ struct PredumpSession: ~Copyable {
     let counters = outcome.counters
     let members = outcome.written.members
     let unchanged = outcome.unchangedPages
-    let totals = try outcome.takeWritten().commit(plan)
-    try images.add(plan.name, round: plan.index, members)
+    let finished = try outcome.takeWritten().finish(plan)
+    var report = RoundReport(
+      index: plan.index, name: plan.name, kind: .frozen, waitingPages: 0,
+      unchangedPages: unchanged,
+      copyNanoseconds: counters.nanoseconds, scanStopNanoseconds: 0)
+    report.account(for: finished.totals)
+    let entry = images.entry(plan.name, round: plan.index, members)
+    do throws(ImageError) { try finished.publish(plan, entry) } catch { throw PredumpError(error) }
+    images.accept(entry)
     tree.announce(round: plan.index)
     try hooks.tell(.postRound, plan)
-    let report = RoundReport(
-      index: plan.index, name: plan.name, kind: .frozen, totals: totals,
-      unchangedPages: unchanged, bytesIn: totals.pagesStored * pageBytes,
-      wallNanoseconds: MonotonicClock.now - plan.began, copyNanoseconds: counters.nanoseconds,
-      scanStopNanoseconds: 0, pendingPages: 0, dirtyPagesPerSecond: 0,
-      estimatedFreezeNanoseconds: 0, verdict: nil)
+    report.began = plan.began
+    report.end(at: MonotonicClock.now)
     reports.append(report)
     onEvent(.roundFinished(report))
     return (freeze, held)
@@ -294,7 +366,7 @@ struct PredumpSession: ~Copyable {
   private func nextPlan(_ kind: RoundKind) -> RoundPlan {
     let index = reports.count + 1
     return RoundPlan(
-      index: index, name: ImagesDirectory.roundName(index), parentName: reports.last?.name,
+      index: index, name: ImagesDirectory.roundName(index), parent: parent,
       kind: kind, includesDescendants: options.includesDescendants,
       compression: options.compression, sync: options.sync,
       faults: options.faults)
@@ -305,8 +377,9 @@ struct PredumpSession: ~Copyable {
     -> (pages: PendingPages, threads: Int)
   {
     let began = MonotonicClock.now
-    let pending = try tree.pending(members)
-    estimate.observeScan(nanoseconds: MonotonicClock.now - began)
-    return pending
+    let found = try tree.pending(members, scanner)
+    let spent = MonotonicClock.now - began - found.pages.scanNanoseconds
+    estimate.observeScan(nanoseconds: spent + found.pages.frozenScanNanoseconds)
+    return found
   }
 }

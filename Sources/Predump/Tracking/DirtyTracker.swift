@@ -9,7 +9,7 @@ struct DirtyTracker: ~Copyable {
   /// Nil until `begin`: then every page counts as written.
   private var registration: Registration?
   private let scanner: PagemapScanner
-  private let faults: EngineFaultPlan
+  let faults: EngineFaultPlan
   /// What the scans of a live round owe to it; nil outside of debug builds.
   let debt: ScanDebt?
   /// Ranges that were registered without their old protection being cleared.
@@ -20,6 +20,14 @@ struct DirtyTracker: ~Copyable {
   /// VMAs that were registered before memdump came: they belong to another userfaultfd, whose bits
   /// are neither ours to trust nor ours to reset.
   private var foreign: [PageRange]?
+  /// Pieces in which nothing was written when they were looked at last.
+  let still = StillPieces()
+  /// What waits for the freeze.
+  var hot = HotPages()
+  /// What was found written when that was asked last.
+  var pendingSet = PopulatedSet()
+  /// How pieces are cut.
+  let pieceLimits: PieceLimits
   /// Buffers that devices or the kernel may write to unseen: stored in the freeze in any case.
   var fixedBuffers: [PageRange] = []
 
@@ -31,6 +39,7 @@ struct DirtyTracker: ~Copyable {
 
   init(pagemap: consuming File, tuning: EngineTuning) {
     faults = tuning.faults
+    pieceLimits = tuning.pieceLimits
     debt = ScanDebt.ofThisBuild()
     scanner = PagemapScanner(
       pagemap: pagemap, vectorCount: tuning.vectorCount, faults: tuning.faults, debt: debt)
@@ -177,7 +186,11 @@ struct DirtyTracker: ~Copyable {
           return try scanFaultily(record.range, isFrozen: isFrozen, previous: &previous, body)
         }
       #endif
-      try scanTracked(record.range, isFrozen: isFrozen, previous: &previous, body)
+      if isFrozen {
+        try scanTracked(record.range, isFrozen: true, previous: &previous, body)
+      } else {
+        try scanLive(record.range, previous: &previous, body)
+      }
     case .privatePagesEachRound:
       try scanner.scan(record.range, filter: .ownPages, protect: false) {
         (region) throws(Failure) in try store(region, body)
@@ -202,27 +215,34 @@ struct DirtyTracker: ~Copyable {
       "pages from \(hexAddress(unpaid.start)) to \(hexAddress(unpaid.end)) were scanned and lost")
   }
 
-  /// Pages that a scan would find written now, and the runs that they form. Protects nothing.
-  ///
-  /// It walks what the scan of a freeze walks, all that is populated: the time that it takes is the
-  /// time that the freeze will need for it.
-  func pending(_ records: [VMARecord]) throws(KernelError) -> PendingPages {
-    var pending = PendingPages()
-    for record in records where record.treatment == .tracked {
-      var end: UInt64 = 0
-      do throws(ScanFailure<Never>) {
-        try scanner.scan(record.range, filter: .populated, protect: false) { region in
-          guard region.categories.contains(.written), Self.holdsData(region) else { return }
-          pending.pageCount += region.range.pageCount
-          if region.range.start != end { pending.runCount += 1 }
-          end = region.range.end
-        }
-      } catch {
-        if case .kernel(let error) = error { throw error }
+  /// Passes over what waits for the freeze: it is not protected, and so stays written.
+  private func scanLive<Failure: Error>(
+    _ range: PageRange, previous: inout PopulatedSet.Cursor,
+    _ body: (PageRange, Fate) throws(Failure) -> Void
+  ) throws(ScanFailure<Failure>) {
+    var waiting = PopulatedSet.Cursor(hot.waiting, from: range.start)
+    var cursor = previous
+    try waiting.split(range) { (piece, isWaiting) throws(ScanFailure<Failure>) in
+      if !isWaiting {
+        try scanTracked(piece, isFrozen: false, previous: &cursor, body)
+        return
       }
+      #if DEBUG
+        if faults.has(.forgetWaiting) {
+          try scanner.scan(piece, filter: .populated, protect: true) { (_) throws(Failure) in }
+        }
+      #endif
+      do throws(Failure) {
+        try cursor.split(piece) { (part, isHeld) throws(Failure) in
+          try body(part, isHeld ? .fromParent : .store)
+        }
+      } catch { throw ScanFailure<Failure>.body(error) }
     }
-    return pending
+    previous = cursor
   }
+
+  /// What is scanned, for other scanners.
+  var pagemap: Pagemap { scanner.pagemap }
 
   private func scanTracked<Failure: Error>(
     _ range: PageRange, isFrozen: Bool, previous: inout PopulatedSet.Cursor,
@@ -251,7 +271,7 @@ struct DirtyTracker: ~Copyable {
   }
 
   /// Takes what lies in fixed buffers out of what the parent holds.
-  private func splitFixed<Failure: Error>(
+  func splitFixed<Failure: Error>(
     _ range: PageRange, _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(Failure) {
     var buffers = PopulatedSet()
@@ -266,18 +286,18 @@ struct DirtyTracker: ~Copyable {
     }
   }
 
-  private func store<Failure: Error>(
+  func store<Failure: Error>(
     _ region: PageRegion, _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(Failure) {
     if Self.holdsData(region) { try body(region.range, .store) }
   }
 
   // A set that is named: one made of a literal is built anew for every region.
-  private static func holdsData(_ region: PageRegion) -> Bool {
+  static func holdsData(_ region: PageRegion) -> Bool {
     region.categories.isDisjoint(with: .dataless)
   }
 
-  private func isSuspect(_ range: PageRange) -> Bool {
+  func isSuspect(_ range: PageRange) -> Bool {
     suspects.contains { !$0.intersection(range).isEmpty }
   }
 
@@ -348,13 +368,3 @@ struct DirtyTracker: ~Copyable {
     }
   }
 #endif
-
-/// What waits to be copied.
-struct PendingPages: Sendable, Equatable {
-  /// Pages written since the last scan.
-  var pageCount: UInt64 = 0
-  /// Runs of such pages: each is a read of its own.
-  var runCount: UInt64 = 0
-  /// Pages of shared objects that a freeze compares with what the chain holds.
-  var comparedPageCount: UInt64 = 0
-}

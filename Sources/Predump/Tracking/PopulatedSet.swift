@@ -30,6 +30,44 @@ struct PopulatedSet: Sendable {
     return rest
   }
 
+  /// How many pages it has.
+  var pageCount: UInt64 { runs.reduce(0) { $0 + $1.pageCount } }
+
+  /// The pages that both sets have.
+  func intersection(_ other: PopulatedSet) -> PopulatedSet {
+    var cursor = Cursor(other)
+    var both = PopulatedSet()
+    for run in runs {
+      cursor.split(run) { piece, isHeld in if isHeld { both.append(piece) } }
+    }
+    return both
+  }
+
+  /// The pages that one of the sets has.
+  func union(_ other: PopulatedSet) -> PopulatedSet {
+    if other.runs.isEmpty { return self }
+    if runs.isEmpty { return other }
+    var all = PopulatedSet()
+    var (left, right) = (runs[...], other.runs[...])
+    while let next = [left.first, right.first].compactMap({ $0 }).min(by: { $0.start < $1.start }) {
+      if next == left.first { left.removeFirst() } else { right.removeFirst() }
+      let end = all.runs.last?.end ?? 0
+      all.append(PageRange(start: max(next.start, end), end: max(next.end, end)))
+    }
+    return all
+  }
+
+  /// So many of its first pages, in so many runs at most.
+  func prefix(pages: UInt64, runs limit: Int) -> PopulatedSet {
+    var first = PopulatedSet()
+    var left = pages
+    for run in runs.prefix(limit) where left > 0 {
+      first.append(PageRange(start: run.start, pageCount: min(left, run.pageCount)))
+      left -= min(left, run.pageCount)
+    }
+    return first
+  }
+
   /// Splits ranges, asked for in ascending order, into what the set holds and what it lacks.
   struct Cursor {
     private let runs: [PageRange]

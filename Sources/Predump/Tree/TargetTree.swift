@@ -145,7 +145,7 @@ struct TargetTree {
   /// What a freeze would find, and how many threads it would stop.
   ///
   /// - Parameter described: what the last round says of the members.
-  func pending(_ described: [RoundMember]) throws(PredumpError)
+  func pending(_ described: [RoundMember], _ crew: CrewScanner) throws(PredumpError)
     -> (pages: PendingPages, threads: Int)
   {
     var sum = PendingPages()
@@ -154,10 +154,8 @@ struct TargetTree {
       let last = described.first { $0.target.pid == member.pid && $0.since == member.since }
       guard let last, !last.isGone else { continue }
       do throws(PredumpError) {
-        let pending = try member.pending(last.addressSpace.vmas)
-        sum.pageCount += pending.pageCount
-        sum.runCount += pending.runCount
-        sum.comparedPageCount += pending.comparedPageCount
+        let pending = try member.pending(last.addressSpace.vmas, crew)
+        sum.add(pending)
         threads += try member.threadCount()
       } catch {
         guard member !== target, case .targetGone = error else { throw error }
@@ -172,6 +170,15 @@ struct TargetTree {
     }
     return (sum, threads)
   }
+
+  /// Decides which pages, so many at most, the next live round leaves to the freeze.
+  func leaveHotPages(limit: UInt64) {
+    var left = limit
+    for member in members { member.leaveHotPages(&left) }
+  }
+
+  /// Pages that wait for the freeze.
+  var waitingPageCount: UInt64 { members.reduce(0) { $0 + $1.tracker.hot.waiting.pageCount } }
 
   private func descendants() throws(PredumpError) -> [ProcessTree.Entry] {
     guard options.includesDescendants else { return [] }

@@ -93,11 +93,11 @@ final class TreeMember {
 
   /// What a freeze would find: the tracked pages that were written, and what is taken in every
   /// round.
-  func pending(_ vmas: [VMARecord]) throws(PredumpError) -> PendingPages {
+  func pending(_ vmas: [VMARecord], _ crew: CrewScanner) throws(PredumpError) -> PendingPages {
     var pending: PendingPages
-    do throws(KernelError) { pending = try tracker.pending(vmas) } catch {
-      throw view.explain(error)
-    }
+    do throws(KernelError) {
+      pending = try tracker.pending(vmas, held: history.held, crew)
+    } catch { throw view.explain(error) }
     for vma in vmas where vma.treatment != .tracked && vma.pagesStored + vma.pagesFromParent > 0 {
       // Of a shared object, what this round found changed: as much may change until the freeze.
       pending.pageCount += vma.pagesStored
@@ -110,6 +110,14 @@ final class TreeMember {
       }
     }
     return pending
+  }
+
+  /// Decides which pages the next live round leaves to the freeze.
+  ///
+  /// - Parameter limit: pages at most; what is taken of it is gone.
+  func leaveHotPages(_ limit: inout UInt64) {
+    tracker.hot.decide(pending: tracker.pendingSet, held: history.held, limit: limit)
+    limit -= tracker.hot.waiting.pageCount
   }
 
   /// Threads of the process now.

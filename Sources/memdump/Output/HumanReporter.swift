@@ -78,7 +78,8 @@ final class HumanReporter: PredumpReporter {
     let who = target.map { "\($0.command) (\($0.pid))" } ?? "the process"
     say(
       "Dumped \(who) in \(Units.duration(summary.wallNanoseconds)): \(rounds), "
-        + "\(Units.bytes(bytesIn)) of memory in \(Units.bytes(bytesOut)) of images in \(directory)")
+        + "\(Units.bytes(bytesIn)) of memory (\(Units.bytes(summary.bytesWrittenAgain)) of it again) "
+        + "in \(Units.bytes(bytesOut)) of images in \(directory)")
     if let faults = summary.targetMinorFaults, talk.isVerbose {
       say("  The process took \(Units.count(faults, "minor page fault")) meanwhile.")
     }
@@ -139,7 +140,9 @@ final class HumanReporter: PredumpReporter {
       "       \(Units.duration(report.wallNanoseconds)), of that "
         + "\(Units.duration(report.copyNanoseconds)) reading; "
         + "\(Units.count(report.pendingPages, "page")) written meanwhile; "
-        + "\(Units.count(report.unchangedPages, "page")) written with the same bytes")
+        + "\(Units.count(report.unchangedPages, "page")) written with the same bytes"
+        + (report.waitingPages > 0
+          ? "; \(Units.count(report.waitingPages, "hot page")) left to the freeze" : ""))
   }
 
   private func predicted(_ report: FreezePrediction) {

@@ -65,6 +65,7 @@ struct RoundBody: Encodable, Sendable {
   let pagesZero: UInt64
   let pagesFromParent: UInt64
   let pagesUnchanged: UInt64
+  let pagesWaiting: UInt64
   let bytesIn: UInt64
   let bytesOut: UInt64
   let ratio: Double?
@@ -86,6 +87,7 @@ struct RoundBody: Encodable, Sendable {
     pagesZero = report.totals.pagesZero
     pagesFromParent = report.totals.pagesFromParent
     pagesUnchanged = report.unchangedPages
+    pagesWaiting = report.waitingPages
     bytesIn = report.bytesIn
     bytesOut = report.totals.payloadBytes
     ratio = Units.ratio(bytesIn, bytesOut)
@@ -154,6 +156,7 @@ struct SummaryBody: Encodable, Sendable {
   let pagesZero: UInt64
   let bytesIn: UInt64
   let bytesOut: UInt64
+  let bytesWrittenAgain: UInt64
   let ratio: Double?
   let wallNs: UInt64
   let peakResidentBytes: UInt64
@@ -171,6 +174,7 @@ struct SummaryBody: Encodable, Sendable {
     pagesZero = summary.rounds.reduce(0) { $0 + $1.totals.pagesZero }
     bytesIn = summary.rounds.reduce(0) { $0 + $1.bytesIn }
     bytesOut = summary.rounds.reduce(0) { $0 + $1.totals.payloadBytes }
+    bytesWrittenAgain = summary.bytesWrittenAgain
     ratio = Units.ratio(bytesIn, bytesOut)
     wallNs = summary.wallNanoseconds
     peakResidentBytes = summary.peakResidentBytes

@@ -45,6 +45,21 @@ struct FaultInjector {
     guard compiler.wait() == 0 else { throw NotCompiled() }
   }
 
+  /// Runs memdump; operations of this name fail on files whose path ends so. For those whose number
+  /// depends on how threads meet.
+  func run(_ arguments: [String], failing name: String, on suffix: String, errno: Int32) throws
+    -> Memdump.Outcome
+  {
+    try? FileManager.default.removeItem(atPath: log)
+    return try Memdump.run(
+      arguments,
+      wrapper: [
+        "/usr/bin/env", "LD_PRELOAD=\(library)", "INJECT_DIRECTORY=\(directory)",
+        "INJECT_LOG=\(log)", "INJECT_NAME=\(name)", "INJECT_SUFFIX=\(suffix)",
+        "INJECT_ERRNO=\(errno)",
+      ])
+  }
+
   /// Runs memdump, with a fault or without.
   func run(_ arguments: [String], _ fault: Fault? = nil) throws -> Memdump.Outcome {
     try? FileManager.default.removeItem(atPath: log)
