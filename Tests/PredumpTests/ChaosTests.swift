@@ -13,10 +13,11 @@ import Testing
   private func targets(_ modes: [[String]]) throws -> [ChaosTarget] {
     try modes.map { try ChaosTarget($0[0], Array($0.dropFirst())) }
   }
-  /// Targets to inject into: in user mode, in a call, waiting in every call, without descriptors.
+  /// Targets to inject into: in user mode, in a call, waiting in every call, without descriptors,
+  /// stepping themselves.
   private static let attached = [
     ["state", "kind=spin"], ["state", "kind=call"], ["parked", "call=all"],
-    ["state", "kind=nofile"],
+    ["state", "kind=nofile"], ["state", "kind=stepping"],
   ]
   /// Targets to dump: they know what is in their memory.
   private static let dumped = [["stamp", "pages=256", "rate=2000"], ["parked", "call=all"]]

@@ -81,7 +81,7 @@ import Tracee
   /// The states of `Tests/Workloads/states.c` in which nothing is visible.
   static let states = [
     "spin", "call", "vdso", "handler", "altstack", "blocked", "trap_handled", "trap_blocked",
-    "trap_ignored", "rseq", "smallstack", "deepstack", "strict", "nofile", "namespaces",
+    "trap_ignored", "stepping", "rseq", "smallstack", "deepstack", "strict", "nofile", "namespaces",
     "nonroot",
   ]
 
