@@ -43,11 +43,11 @@ import Tracee
     let workload = try Workload("parked", ["call=all"])
     defer { _ = workload.ask("quit") }
     let target = try TargetProcess(pid: workload.pid)
-    let guardian = try target.guardian()
+    let guardian = try ProcessGuardian()
     for _ in 0..<Disturbance.count * 2 {
       let frozen = try FrozenProcess(freezing: target, timeoutNanoseconds: 2_000_000_000)
       let stopped = try frozen.handOver(
-        of: target, guardian: guardian, timeoutNanoseconds: 2_000_000_000)
+        guardian: guardian, timeoutNanoseconds: 2_000_000_000)
       for tid in try target.threadIDs() {
         #expect(try ProcessStat(parsing: target.read("task/\(tid)/stat")).state == "T")
         #expect(ProcessStatus(parsing: try target.read("task/\(tid)/status")).tracer == 0)
