@@ -90,6 +90,8 @@ struct FrozenRound: ~Copyable {
         onThaw(report)
       } else {
         report.frozenNanoseconds = try thaw(held, &report.commandNanoseconds)
+        // The process should pay for no first write any more while the images are written.
+        for member in tree.members { member.endTracking() }
         _ = consume preferred
         onThaw(report)
         finished = try FrozenReplay.write(

@@ -29,7 +29,8 @@ struct PredumpSession: ~Copyable {
   private var roundsBeforeRestart = 0
   private var reports: [RoundReport] = []
   private let residentPages: UInt64
-  /// Whether somebody had stopped the process before this dump.
+  /// How long processes stood still for scans and for the freeze (ns).
+  private var stopNanoseconds: UInt64 = 0
 
   /// Runs a whole dump on the calling thread.
   static func run(
@@ -194,6 +195,7 @@ struct PredumpSession: ~Copyable {
     let members = outcome.written.members
     let counters = outcome.counters
     let scanStop = outcome.scanStopNanoseconds
+    stopNanoseconds += scanStop
     let totals = try outcome.takeWritten().commit(plan)
     estimate.observeSending(
       pages: totals.pagesStored, bytes: totals.payloadBytes,
@@ -262,6 +264,7 @@ struct PredumpSession: ~Copyable {
       },
       onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
+    stopNanoseconds += freeze.frozenNanoseconds
     let held = outcome.held
     let counters = outcome.counters
     let members = outcome.written.members
@@ -288,7 +291,10 @@ struct PredumpSession: ~Copyable {
     return PredumpSummary(
       outcome: outcome, rounds: reports, freeze: freeze,
       wallNanoseconds: MonotonicClock.now - began,
-      peakResidentBytes: (try? ThisThread.status())?.peakResidentBytes ?? 0)
+      peakResidentBytes: (try? ThisThread.status())?.peakResidentBytes ?? 0,
+      slowdown: Slowdown(
+        stoppedNanoseconds: tree.attachNanoseconds + stopNanoseconds,
+        firstWrites: tree.firstWriteCount, nanosecondsPerFirstWrite: try? FirstWriteCost.measure()))
   }
 
   private func nextPlan(_ kind: RoundKind) -> RoundPlan {

@@ -79,6 +79,7 @@ final class HumanReporter: PredumpReporter {
     say(
       "Dumped \(who) in \(Units.duration(summary.wallNanoseconds)): \(rounds), "
         + "\(Units.bytes(bytesIn)) of memory in \(Units.bytes(bytesOut)) of images in \(directory)")
+    slowdown(summary.slowdown)
     if let faults = summary.targetMinorFaults, talk.isVerbose {
       say("  The process took \(Units.count(faults, "minor page fault")) meanwhile.")
     }
@@ -100,6 +101,14 @@ final class HumanReporter: PredumpReporter {
         console.outStyle.green("Complete.")
           + " Check the images: \(checkCommand)")
     }
+  }
+
+  private func slowdown(_ cost: Slowdown) {
+    let delay = cost.firstWriteNanoseconds.map {
+      ", and some \(Units.duration($0)) for its first writes to \(Units.count(cost.firstWrites)) "
+        + "protected pages"
+    }
+    say("Cost to the process: \(Units.duration(cost.stoppedNanoseconds)) stopped\(delay ?? "")")
   }
 
   private func attached(_ report: AttachReport) {
