@@ -8,6 +8,8 @@
 #include <spawn.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -79,30 +81,56 @@ int clinux_wait_child(int pid, int milliseconds, int *status) {
 
 int clinux_signal_group(int group, int signal) { return kill(-group, signal) < 0 ? -errno : 0; }
 
+/// A message of a guardian's socket: an order, and with it perhaps a process.
+union descriptor_buffer {
+  char bytes[CMSG_SPACE(sizeof(int))];
+  struct cmsghdr aligned;
+};
+
 // Runs in the forked child: other threads of the parent may have held locks, so only system calls.
-static void guard(int pidfd, int orders) {
+static void guard(int orders) {
   setsid();
   prctl(PR_SET_NAME, "memdump-guard");
   // Above all the userfaultfd must not stay open here; and nobody waits for our standard streams.
-  if (dup2(pidfd, 0) < 0 || dup2(orders, 1) < 0 || syscall(SYS_close_range, 2, ~0u, 0) < 0) _exit(1);
+  if (dup2(orders, 0) < 0 || syscall(SYS_close_range, 1, ~0u, 0) < 0) _exit(1);
   if (chdir("/") < 0) _exit(1);
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
   struct clinux_guardian_order last = {0, 0}, order;
+  // The guarded processes are descriptors 1 to `guarded`: the lowest free number is the next one.
+  int guarded = 0;
   while (1) {
-    ssize_t count = read(1, &order, sizeof order);
-    if (count == sizeof order) {
-      last = order;
-    } else if (count >= 0 || errno != EINTR) {
-      break;
+    union descriptor_buffer buffer;
+    struct iovec place = {&order, sizeof order};
+    struct msghdr message = {.msg_iov = &place, .msg_iovlen = 1, .msg_control = buffer.bytes,
+                             .msg_controllen = sizeof buffer.bytes};
+    ssize_t count = recvmsg(0, &message, MSG_CMSG_CLOEXEC);
+    if (count < 0 && errno == EINTR) continue;
+    if (count != sizeof order) break;
+    last = order;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header || message.msg_flags & MSG_CTRUNC) {
+      int32_t answer = header ? 0 : -EMFILE;
+      if (header) guarded++;
+      send(0, &answer, sizeof answer, MSG_NOSIGNAL);
+    } else if (!last.continues) {
+      if (guarded) syscall(SYS_close_range, 1, ~0u, 0);
+      guarded = 0;
     }
   }
   if (last.group > 0) kill(-last.group, SIGKILL);
-  if (last.continues) syscall(SYS_pidfd_send_signal, 0, SIGCONT, NULL, 0);
+  // Children first: a parent that runs again should not find them stopped.
+  for (int fd = guarded; last.continues && fd > 0; fd--)
+    syscall(SYS_pidfd_send_signal, fd, SIGCONT, NULL, 0);
   _exit(0);
 }
 
-int clinux_fork_guardian(int pidfd, int *control) {
+int clinux_fork_guardian(int *control) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return -errno;
   // Nothing but SIGKILL ends it: not the terminal, and no signal to our process group.
   sigset_t all, before;
   sigfillset(&all);
@@ -113,11 +141,10 @@ int clinux_fork_guardian(int pidfd, int *control) {
     // Once more: its parent is init, so that nobody has to wait for it.
     pid_t guardian = fork();
     if (guardian) _exit(guardian < 0);
-    // The pipe's write end is the parent's alone: its end is what the guardian waits for.
-    int own = fcntl(pidfd, F_DUPFD, 3), from = fcntl(ends[0], F_DUPFD, 3);
-    guard(own, from);
+    guard(ends[0]);
   }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
+  // The other end is the guardian's alone: the end of ours is what it waits for.
   close(ends[0]);
   int status = 0;
   if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0) {
@@ -126,4 +153,29 @@ int clinux_fork_guardian(int pidfd, int *control) {
   }
   *control = ends[1];
   return 0;
+}
+
+int clinux_order_guardian(int control, const struct clinux_guardian_order *order) {
+  return send(control, order, sizeof *order, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int clinux_add_guarded(int control, int pidfd, const struct clinux_guardian_order *order) {
+  union descriptor_buffer buffer;
+  memset(&buffer, 0, sizeof buffer);
+  struct iovec place = {(void *)order, sizeof *order};
+  struct msghdr message = {.msg_iov = &place, .msg_iovlen = 1, .msg_control = buffer.bytes,
+                           .msg_controllen = sizeof buffer.bytes};
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &pidfd, sizeof pidfd);
+  if (sendmsg(control, &message, MSG_NOSIGNAL) < 0) return -errno;
+  int32_t answer;
+  ssize_t count;
+  do {
+    count = recv(control, &answer, sizeof answer, 0);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) return -errno;
+  return count == sizeof answer ? answer : -EPIPE;
 }

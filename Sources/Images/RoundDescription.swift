@@ -267,4 +267,7 @@ public enum SessionOutcome: UInt32, Sendable {
   case targetGone = 7
   /// Any other failure.
   case failed = 8
+
+  /// Whether the dump came to its end, and all of it is there.
+  public var isComplete: Bool { self == .complete || self == .completeOverBudget }
 }

@@ -2,31 +2,31 @@ internal import CLinux
 internal import Synchronization
 
 /// A small process beside this one that undoes, should this one be killed, what the kernel does not
-/// undo by itself: it kills a command that runs, and continues a process that we stopped.
+/// undo by itself: it kills a command that runs, and continues processes that we stopped.
 ///
 /// It is in a session of its own and blocks all signals: only SIGKILL, meant for it, ends it first.
 package final class ProcessGuardian: Sendable {
   private let control: OwnedDescriptor
   private let order = Mutex(clinux_guardian_order())
-  /// Who is guarded: clock ticks from boot to its start.
-  package let startTicks: UInt64
 
   /// To be made while this process is small: it is forked.
-  init(pidDescriptor: borrowing OwnedDescriptor, pid: Int32, startTicks: UInt64)
-    throws(KernelError)
-  {
-    let number = pidDescriptor.number
+  package init() throws(KernelError) {
     var control: CInt = -1
-    _ = try invoke("fork", on: "the guardian of pid \(pid)") {
-      clinux_fork_guardian(number, &control)
-    }
+    _ = try invoke("fork", on: "a guardian") { clinux_fork_guardian(&control) }
     self.control = OwnedDescriptor(owning: control)
-    self.startTicks = startTicks
   }
 
-  // Closing the pipe ends the guardian, which then carries out the last order.
+  // Closing the socket ends the guardian, which then carries out the last order.
 
-  /// From now on the process is continued (SIGCONT) when we end, or is not.
+  /// Adds `process` to those that `setContinues` is about.
+  package func take(_ process: borrowing TargetProcess) throws(KernelError) {
+    let (number, pidDescriptor) = (control.number, process.pidDescriptorNumber)
+    let result = order.withLock { order in clinux_add_guarded(number, pidDescriptor, &order) }
+    _ = try invoke("sendmsg", on: "the guardian of pid \(process.pid)") { result }
+  }
+
+  /// From now on the processes that it took are continued (SIGCONT) when we end; or they are not,
+  /// and it forgets them.
   package func setContinues(_ continues: Bool) throws(KernelError) {
     try change { $0.continues = continues ? 1 : 0 }
   }
@@ -38,8 +38,8 @@ package final class ProcessGuardian: Sendable {
     let number = control.number
     let result = order.withLock { order in
       body(&order)
-      return clinux_write(number, &order, MemoryLayout<clinux_guardian_order>.size)
+      return clinux_order_guardian(number, &order)
     }
-    _ = try invoke("write", on: "the guardian") { result }
+    _ = try invoke("send", on: "the guardian") { result }
   }
 }

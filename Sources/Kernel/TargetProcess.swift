@@ -66,10 +66,8 @@ package struct TargetProcess: ~Copyable, Sendable {
     }
   }
 
-  /// Starts a guardian of this process.
-  package func guardian() throws(KernelError) -> ProcessGuardian {
-    try ProcessGuardian(pidDescriptor: pidDescriptor, pid: pid, startTicks: startTicks)
-  }
+  /// The number of its pidfd, valid as long as this value.
+  var pidDescriptorNumber: CInt { pidDescriptor.number }
 
   /// Whether process `other` runs in this process's address space, as a vfork child does until it
   /// calls execve.

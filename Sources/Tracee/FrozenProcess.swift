@@ -28,6 +28,7 @@ package struct FrozenProcess: ~Copyable {
 
   private static let stopLookNanoseconds: UInt64 = 100_000_000
 
+  private let pid: Int32
   private let orders = BlockingQueue<Order>()
   private let reads = BlockingQueue<Int>()
   private let reports = BlockingQueue<Result<Report, TraceError>>()
@@ -57,7 +58,8 @@ package struct FrozenProcess: ~Copyable {
     var began: UInt64
     var ended: UInt64
     var threadCount: Int
-    var wasStopped = false
+    /// Who was handed over, the target first.
+    var stopped: [StoppedProcess.Member] = []
   }
 
   /// Stops every thread of `target`, also those born meanwhile.
@@ -86,6 +88,7 @@ package struct FrozenProcess: ~Copyable {
     } catch { throw .kernel(error) }
     switch reports.take() {
     case .success(let report)?:
+      self.pid = pid
       began = report.began
       freezingNanoseconds = report.ended - report.began
       threadCount = report.threadCount
@@ -140,24 +143,46 @@ package struct FrozenProcess: ~Copyable {
     }
   }
 
-  /// Lets go of the threads without any of them running an instruction: from now on the process is
-  /// stopped as by SIGSTOP, so that somebody else can trace it.
+  /// Has the processes stop by SIGSTOP, with somebody who undoes it.
   ///
-  /// - Parameter guardian: continues the process should we be killed.
-  /// - Throws: `.notStopping` if not all threads are seen stopped in time; the process runs then.
+  /// - Returns: those that are alive, the target first.
+  private static func stopAll(
+    _ processes: [HeldThreads.Descendant], _ held: inout HeldThreads, _ guardian: ProcessGuardian
+  ) throws(KernelError) -> [StoppedProcess.Member] {
+    var stopped: [StoppedProcess.Member] = []
+    for member in processes {
+      let status: ProcessStatus
+      do throws(KernelError) { status = try member.process.status() } catch {
+        if member.process.hasExited && member.parent != 0 { continue }
+        throw error
+      }
+      // Somebody else's stop is not ours to end.
+      let isOurs = !held.stoppedBefore.contains(member.process.pid) && !status.hasStopPending
+      if isOurs { try guardian.take(member.process) }
+      stopped.append(StoppedProcess.Member(process: member, isOurStop: isOurs))
+    }
+    if stopped.contains(where: \.isOurStop) { try guardian.setContinues(true) }
+    try held.beginStops()
+    return stopped
+  }
+
+  /// Lets go of the threads without any of them running an instruction: from now on the processes
+  /// are stopped as by SIGSTOP, so that somebody else can trace them.
+  ///
+  /// - Parameter guardian: continues the processes should we be killed.
+  /// - Throws: `.notStopping` if not all threads are seen stopped in time; all run then.
   package consuming func handOver(
-    of target: borrowing TargetProcess, guardian: ProcessGuardian, timeoutNanoseconds: UInt64
+    guardian: ProcessGuardian, timeoutNanoseconds: UInt64
   ) throws(TraceError) -> StoppedProcess {
-    let began = began
+    let (began, pid) = (began, pid)
     orders.put(.handOver(guardian))
     let report: Report
     switch reports.take() {
     case .success(let done)?: report = done
     case .failure(let error)?: throw error
-    case nil: throw .gone(pid: target.pid)
+    case nil: throw .gone(pid: pid)
     }
-    let stopped = try StoppedProcess(
-      target, guardian, began: began, isOurStop: !report.wasStopped)
+    let stopped = StoppedProcess(report.stopped, guardian, began: began)
     try stopped.waitForThreads(timeoutNanoseconds: timeoutNanoseconds)
     return stopped
   }
@@ -209,20 +234,20 @@ package struct FrozenProcess: ~Copyable {
   ) {
     defer { reports.close() }
     do throws(TraceError) {
-      let target: TargetProcess
-      do throws(KernelError) { target = try TargetProcess(pid: pid) } catch {
-        throw .gone(pid: pid)
-      }
-      if target.startTicks != startTicks { throw .gone(pid: pid) }
+      let target: HeldThreads.Descendant
+      do throws(KernelError) {
+        target = HeldThreads.Descendant(try TargetProcess(pid: pid), parent: 0)
+      } catch { throw .gone(pid: pid) }
+      if target.process.startTicks != startTicks { throw .gone(pid: pid) }
       // Threads that are let go compete with this one, which still holds the others.
       ThisThread.preferIfPermitted()
       let began = MonotonicClock.now
       var held = HeldThreads(
         deadline: began + timeout, allowedMilliseconds: timeout / 1_000_000, faults: faults)
       if includesDescendants {
-        try held.stopTree(of: target)
+        try held.stopTree(of: target.process)
       } else {
-        try held.stopAll(of: target)
+        try held.stopAll(of: target.process)
       }
       let descendants = held.descendants.map {
         Descendant(pid: $0.process.pid, parent: $0.parent, startTicks: $0.process.startTicks)
@@ -231,18 +256,15 @@ package struct FrozenProcess: ~Copyable {
         descendants: descendants, began: began, ended: MonotonicClock.now, threadCount: held.count)
       reports.put(.success(stopped))
       let order = Self.serveReads(orders, reads)
-      var wasStopped = held.wasStopped
+      var handedOver: [StoppedProcess.Member] = []
       do throws(KernelError) {
         switch order {
         case .leave(.running): break
         // Queued before the threads are let go, so that none of them runs an instruction.
         case .leave(.stopped): try held.beginStops()
-        case .leave(.killed): try Self.kill(target, held.descendants)
+        case .leave(.killed): try Self.kill(target.process, held.descendants)
         case .handOver(let guardian):
-          // Somebody else's stop is not ours to end.
-          if try target.status().hasStopPending { wasStopped = true }
-          if !wasStopped { try guardian.setContinues(true) }
-          try held.beginStops()
+          handedOver = try Self.stopAll([target] + held.descendants, &held, guardian)
         case .read: break
         }
       } catch {
@@ -253,12 +275,12 @@ package struct FrozenProcess: ~Copyable {
       held.letGo()
       let ended = MonotonicClock.now
       if case .leave(.stopped) = order {
-        Self.waitUntilStopped(target)
+        Self.waitUntilStopped(target.process)
         for member in held.descendants { Self.waitUntilStopped(member.process) }
       }
       reports.put(
         .success(
-          Report(began: began, ended: ended, threadCount: threadCount, wasStopped: wasStopped)))
+          Report(began: began, ended: ended, threadCount: threadCount, stopped: handedOver)))
     } catch { reports.put(.failure(error)) }
   }
 }

@@ -14,15 +14,16 @@ struct HeldThreads {
   private var threads: [Int32: Held] = [:]
   /// Threads that were listed and could not be seized. The number may be another thread's by now.
   private var unreachable: Set<Int32> = []
-  /// Whether job control had stopped the process already.
-  private(set) var wasStopped = false
+  /// Processes that job control had stopped already.
+  private(set) var stoppedBefore: Set<Int32> = []
 
   /// Descendants whose threads are held, parents before their children.
   private(set) var descendants: [Descendant] = []
 
-  /// A process that is held besides the target.
-  final class Descendant {
+  /// A process that is held; arrays cannot hold values that have one owner.
+  final class Descendant: Sendable {
     let process: TargetProcess
+    /// Its parent's process id; 0 for the target.
     let parent: Int32
 
     init(_ process: consuming TargetProcess, parent: Int32) {
@@ -174,7 +175,7 @@ struct HeldThreads {
       do throws(TraceError) {
         let stop = try held.thread.waitForEventStop(
           deadline: deadline, allowedMilliseconds: allowedMilliseconds)
-        if stop == .jobControl { wasStopped = true }
+        if stop == .jobControl { stoppedBefore.insert(held.pid) }
         try held.thread.hideInterruption(stop)
       } catch {
         threads[tid] = nil

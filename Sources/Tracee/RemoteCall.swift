@@ -8,6 +8,8 @@ internal import SystemPackage
 struct RemoteCall {
   private static let closeNumber: UInt64 = 3
   private static let milliseconds: UInt64 = 1000
+  /// TF of the flags register.
+  private static let singleStep: UInt64 = 1 << 8
 
   let frame: UInt64
   let gadgets: CallGadgets
@@ -96,6 +98,9 @@ struct RemoteCall {
     registers.rip = gadgets.systemCall
     registers.rax = number
     registers.orig_rax = UInt64.max  // not in a call: nothing for the kernel to restart
+    // A thread that steps itself would trap on our instructions, should we die, and SIGTRAP kills
+    // it where it is masked. The frame gives the flag back.
+    registers.eflags &= ~Self.singleStep
     registers.rdi = argument
     try thread.setRegisters(registers)
   }

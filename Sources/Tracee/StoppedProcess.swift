@@ -2,76 +2,95 @@ internal import Glibc
 internal import Kernel
 internal import SystemPackage
 
-/// A process that stands still by SIGSTOP after a freeze, traced by nobody. Dropping it lets the
-/// process run, if the stop was ours.
+/// A process, perhaps with its descendants, that stands still by SIGSTOP after a freeze, traced by
+/// nobody. Dropping it lets those run whose stop was ours.
 package struct StoppedProcess: ~Copyable {
-  private let target: TargetProcess
+  /// One process of it.
+  struct Member: Sendable {
+    let process: HeldThreads.Descendant
+    /// False if it was stopped before we came.
+    let isOurStop: Bool
+  }
+
+  /// The target first, parents before their children.
+  private let members: [Member]
   private let guardian: ProcessGuardian
   private let began: UInt64
-  /// False if the process was stopped before we came.
-  private let isOurStop: Bool
   private var isOver = false
 
-  init(
-    _ target: borrowing TargetProcess, _ guardian: ProcessGuardian, began: UInt64, isOurStop: Bool
-  ) throws(TraceError) {
-    let own: TargetProcess
-    do throws(KernelError) { own = try TargetProcess(pid: target.pid) } catch {
-      throw .gone(pid: target.pid)
-    }
-    if own.startTicks != guardian.startTicks { throw .gone(pid: target.pid) }
-    self.target = own
+  init(_ members: [Member], _ guardian: ProcessGuardian, began: UInt64) {
+    self.members = members
     self.guardian = guardian
     self.began = began
-    self.isOurStop = isOurStop
   }
 
   deinit {
-    if isOver || !isOurStop { return }
-    try? target.send(signal: SIGCONT)
+    if isOver { return }
+    try? Self.carryOn(members)
     try? guardian.setContinues(false)
   }
 
   /// Waits until every thread shows as stopped: they run into the stop by themselves.
   borrowing func waitForThreads(timeoutNanoseconds: UInt64) throws(TraceError) {
     let deadline = MonotonicClock.now + timeoutNanoseconds
-    while let tid = try runningThread() {
-      if target.hasExited { throw .gone(pid: target.pid) }
-      if MonotonicClock.now > deadline {
-        throw .notStopping(tid: tid, milliseconds: timeoutNanoseconds / 1_000_000)
+    for member in members {
+      while let tid = Self.runningThread(of: member.process.process) {
+        // A descendant may have been killed; the target is what all this is about.
+        if member.process.process.hasExited {
+          if member.process.parent == 0 { throw .gone(pid: member.process.process.pid) }
+          break
+        }
+        if MonotonicClock.now > deadline {
+          throw .notStopping(tid: tid, milliseconds: timeoutNanoseconds / 1_000_000)
+        }
+        MonotonicClock.pause(nanoseconds: 50_000)
       }
-      MonotonicClock.pause(nanoseconds: 50_000)
     }
   }
 
-  /// Ends the stop. A process that somebody ended meanwhile, as `criu dump` does, is no error.
+  /// Ends the stop. Processes that somebody ended meanwhile, as `criu dump` does, are no error.
   ///
   /// - Returns: nanoseconds from the begin of the freeze to now.
   package consuming func release(leaving state: LeaveState) throws(TraceError) -> UInt64 {
     isOver = true
     do throws(KernelError) {
       switch state {
-      case .running: if isOurStop { try target.send(signal: SIGCONT) }
+      case .running: try Self.carryOn(members)
       case .stopped: break
-      case .killed: try target.send(signal: SIGKILL)
+      case .killed: try Self.send(SIGKILL, to: members)
       }
     } catch {
       // The guardian still tries when we end.
-      if error.errno != .noSuchProcess { throw .kernel(error) }
+      throw .kernel(error)
     }
     let nanoseconds = MonotonicClock.now - began
     do throws(KernelError) { try guardian.setContinues(false) } catch { throw .kernel(error) }
     return nanoseconds
   }
 
-  private borrowing func runningThread() throws(TraceError) -> Int32? {
-    do throws(KernelError) {
-      for tid in try target.threadIDs() {
-        guard let bytes = try? target.read("task/\(tid)/stat") else { continue }
-        // t: somebody traces it already.
-        if !["T", "t", "Z", "X"].contains(try ProcessStat(parsing: bytes).state) { return tid }
+  /// Children first: a parent that runs again should not find them stopped.
+  private static func carryOn(_ members: [Member]) throws(KernelError) {
+    try send(SIGCONT, to: members.filter(\.isOurStop).reversed())
+  }
+
+  /// Sends it to all, whatever one of them answers.
+  private static func send(_ signal: CInt, to members: [Member]) throws(KernelError) {
+    var failure: KernelError?
+    for member in members {
+      do throws(KernelError) { try member.process.process.send(signal: signal) } catch {
+        if error.errno != .noSuchProcess { failure = failure ?? error }
       }
-      return nil
-    } catch { throw .gone(pid: target.pid) }
+    }
+    if let failure { throw failure }
+  }
+
+  private static func runningThread(of process: borrowing TargetProcess) -> Int32? {
+    for tid in (try? process.threadIDs()) ?? [] {
+      guard let bytes = try? process.read("task/\(tid)/stat") else { continue }
+      // t: somebody traces it already.
+      guard let state = try? ProcessStat(parsing: bytes).state else { continue }
+      if !["T", "t", "Z", "X"].contains(state) { return tid }
+    }
+    return nil
   }
 }

@@ -29,7 +29,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .overBudget: "dump complete, but the freeze was longer than asked for"
     case .noImages: "no images there"
     case .damaged: "images damaged, or not what the process holds"
-    case .notRestorable: "sound images, but without a final round: not restorable yet"
+    case .notRestorable: "sound images of a dump without a final round, or without its end"
     case .targetGone: "no such process, or it exited or called execve"
     case .notPermitted: "not permitted"
     case .unsupportedKernel: "the kernel lacks a feature"

@@ -53,11 +53,27 @@ enum Launcher {
     let names = MemdumpCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
     let first = arguments.first ?? ""
     var message = MemdumpCommand.message(for: error)
+    if message.hasPrefix("Missing expected"), let unknown = unknownOption(arguments) {
+      message = "Unknown option '\(unknown)'"
+    }
     if !first.isEmpty && !first.hasPrefix("-") && !names.contains(first) {
       message = "there is no command '\(first)', only: \(names.joined(separator: ", "))"
     }
     console.report(CommandFailure(.usage, kind: "usage", message))
     console.err.write("Try 'memdump\(names.contains(first) ? " \(first)" : "") --help'.\n")
     return .usage
+  }
+
+  /// The first option that the command's help does not name: what is misspelt is also missing, and
+  /// the parser tells of that first. A value that begins with -- may be taken for one.
+  private static func unknownOption(_ arguments: [String]) -> String? {
+    let command = MemdumpCommand.configuration.subcommands.first {
+      $0.configuration.commandName == arguments.first
+    }
+    guard let command else { return nil }
+    let help = MemdumpCommand.helpMessage(for: command, includeHidden: true)
+    let known = Set(help.split { !($0.isLetter || $0.isNumber || $0 == "-") })
+    let words = arguments.dropFirst().prefix { $0 != "--" }.map { $0.prefix { $0 != "=" } }
+    return words.first { $0.hasPrefix("--") && !known.contains($0) }.map { String($0) }
   }
 }

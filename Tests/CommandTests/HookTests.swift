@@ -54,6 +54,7 @@ import Testing
     #expect(
       lines("seen") == [
         "MEMDUMP_EVENT=frozen", "MEMDUMP_IMAGES_DIR=\(images)", "MEMDUMP_PID=\(workload.pid)",
+        "MEMDUMP_PIDS=\(workload.pid)",
         "MEMDUMP_ROUND=\(index)", "MEMDUMP_ROUND_DIR=\(images)/\(name)", "T", "TracerPid:\t0",
         "\(name).partial", "4", "0",
       ])

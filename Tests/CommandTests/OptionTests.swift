@@ -58,6 +58,19 @@ import Testing
     expectRefusal(try Memdump.run(arguments), 64)
   }
 
+  /// Command lines with a misspelt option, and the option.
+  static let misspelt: [([String], String)] = [
+    (["predump", "--pidd", "1", "--images-dir", "/x"], "--pidd"),
+    (["predump", "--pid", "1", "--image-dir=/x"], "--image-dir"),
+    (["predump", "--images-dir", "/x", "--piid=1"], "--piid"),
+    (["restore-check", "--rebild"], "--rebild"),
+  ]
+
+  @Test("a misspelt option is named, not what it leaves missing", arguments: OptionTests.misspelt)
+  func unknown(arguments: [String], name: String) throws {
+    expectRefusal(try Memdump.run(arguments), 64, saying: "Unknown option '\(name)'")
+  }
+
   @Test("with --json, wrong usage is an event too", arguments: OptionTests.incomplete)
   func jsonError(arguments: [String]) throws {
     let outcome = try Memdump.run(arguments + ["--json"])

@@ -43,11 +43,11 @@ import Tracee
     let workload = try Workload("parked", ["call=all"])
     defer { _ = workload.ask("quit") }
     let target = try TargetProcess(pid: workload.pid)
-    let guardian = try target.guardian()
+    let guardian = try ProcessGuardian()
     for _ in 0..<Disturbance.count * 2 {
       let frozen = try FrozenProcess(freezing: target, timeoutNanoseconds: 2_000_000_000)
       let stopped = try frozen.handOver(
-        of: target, guardian: guardian, timeoutNanoseconds: 2_000_000_000)
+        guardian: guardian, timeoutNanoseconds: 2_000_000_000)
       for tid in try target.threadIDs() {
         #expect(try ProcessStat(parsing: target.read("task/\(tid)/stat")).state == "T")
         #expect(ProcessStatus(parsing: try target.read("task/\(tid)/status")).tracer == 0)
@@ -81,7 +81,7 @@ import Tracee
   /// The states of `Tests/Workloads/states.c` in which nothing is visible.
   static let states = [
     "spin", "call", "vdso", "handler", "altstack", "blocked", "trap_handled", "trap_blocked",
-    "trap_ignored", "rseq", "smallstack", "deepstack", "strict", "nofile", "namespaces",
+    "trap_ignored", "stepping", "rseq", "smallstack", "deepstack", "strict", "nofile", "namespaces",
     "nonroot",
   ]
 

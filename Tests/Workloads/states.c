@@ -11,6 +11,7 @@
 // blocked        spins with all signals blocked and one pending
 // trap_handled, trap_blocked, trap_ignored     spins with SIGTRAP in that state
 // rseq           spins in restartable sequences
+// stepping       steps itself: the trap flag is set, and a handler counts the SIGTRAPs
 // smallstack     spins on a stack of 3 KiB, with nothing below it
 // deepstack      at the end of a deep stack, which other threads use
 // strict         seccomp(2) in strict mode: read, write and exit only
@@ -411,6 +412,7 @@ int run_state(const struct options *options) {
   if (is_kind("spin")) announce(), spin_checking_registers();
   if (is_kind("call")) announce(), call_checking_registers();
   if (is_kind("rseq")) announce(), loop_restartable_sequences();
+  if (is_kind("stepping")) announce(), step_itself();
   if (is_kind("vdso")) run_vdso();
   if (is_kind("handler")) run_handler(false);
   if (is_kind("altstack")) run_handler(true);

@@ -16,6 +16,8 @@ __attribute__((noreturn)) void spin_on_small_stack(void);
 extern unsigned char *small_stack;
 extern size_t small_stack_bytes;
 enum { SMALL_STACK_CANARY = 16 << 10 };
+/// Steps itself through a few instructions again and again (TF), and counts the SIGTRAPs.
+__attribute__((noreturn)) void step_itself(void);
 /// Runs restartable sequences (rseq(2)) that spin, and looks whether they are still protected.
 __attribute__((noreturn)) void loop_restartable_sequences(void);
 

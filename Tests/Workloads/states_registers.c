@@ -1,12 +1,14 @@
 // Known values in every register, and a look at whether they stay: see states.h.
 #include "states.h"
 
+#include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 /// What the assembly below loads and stores: 16 vectors of 32 bytes, then general registers.
 struct register_file {
@@ -231,6 +233,58 @@ void loop_restartable_sequences(void) {
     // Outside as long as inside, so that a thread is not always in one.
     for (volatile int i = 0; i < 50000; i++) {
     }
+    atomic_fetch_add(&ticks, 1);
+  }
+}
+
+// MARK: Single steps
+
+static volatile sig_atomic_t traps;
+
+static void count_trap(int signal, siginfo_t *info, void *context) {
+  (void)signal;
+  (void)context;
+  traps = traps + 1;
+  if (info->si_code != TRAP_TRACE) anomaly("SIGTRAP with code %d", info->si_code);
+}
+
+/// Runs 12 additions and a system call with the trap flag set; what they make of `value`.
+__attribute__((noinline)) static uint64_t step_through(uint64_t value) {
+  uint64_t pid;
+  __asm__ volatile(
+      "lea -256(%%rsp), %%rsp\n"
+      "pushfq\n"
+      "orq $0x100, (%%rsp)\n"
+      "popfq\n"
+      "add $1, %[value]\n add $2, %[value]\n add $3, %[value]\n add $4, %[value]\n"
+      "add $5, %[value]\n add $6, %[value]\n"
+      "mov $39, %%eax\n"  // getpid
+      "syscall\n"
+      "add $7, %[value]\n add $8, %[value]\n add $9, %[value]\n add $10, %[value]\n"
+      "add $11, %[value]\n add $12, %[value]\n"
+      "pushfq\n"
+      "andq $~0x100, (%%rsp)\n"
+      "popfq\n"
+      "lea 256(%%rsp), %%rsp\n"
+      : [value] "+&r"(value), "=&a"(pid)
+      :
+      : "rcx", "r11", "cc", "memory");
+  if (pid != (uint64_t)getpid()) anomaly("getpid: %lu", pid);
+  return value;
+}
+
+void step_itself(void) {
+  struct sigaction action = {.sa_sigaction = count_trap, .sa_flags = SA_SIGINFO};
+  sigaction(SIGTRAP, &action, NULL);
+  traps = 0;
+  step_through(0);
+  // What this processor and this kernel make of it: one for each instruction, more or less.
+  int expected = traps;
+  if (expected < 15) anomaly("%d traps", expected);
+  for (uint64_t turn = 0;; turn++) {
+    traps = 0;
+    if (step_through(turn) != turn + 78) anomaly("a sum changed");
+    if (traps != expected) anomaly("%d traps, not %d", (int)traps, expected);
     atomic_fetch_add(&ticks, 1);
   }
 }

@@ -2,9 +2,11 @@
 public struct ChainReport: Sendable, Equatable, Codable {
   /// The outcome in one word.
   public enum Verdict: String, Sendable, Codable {
-    /// The chain holds all of the process's memory as it was at one moment.
+    /// The chain holds all of the process's memory as it was at one moment, and its dump came to its
+    /// end.
     case restorable
-    /// The chain is sound, but its newest round was taken from the running process.
+    /// The chain is sound, but its newest round was taken from the running process, or its dump
+    /// failed after the last round.
     case consistentNotRestorable = "consistent-not-restorable"
     /// Something is wrong with it.
     case damaged

@@ -51,15 +51,18 @@ public struct ChainVerifier {
     noteUnreadable(chain)
     log.round = nil
     checkSession(session, chain)
-    return report(verdict, session)
+    return report(verdict(session), session)
   }
 
-  private var verdict: ChainReport.Verdict {
+  private func verdict(_ session: SessionRecord?) -> ChainReport.Verdict {
     if log.damageCount > 0 { return .damaged }
     guard let top = results.first else { return .noImages }
     // Without a record of ours: a full dump of CRIU's has the VMAs, a pre-dump has not.
     let isWhole = top.round.isFrozen ?? top.hasMM
-    return isWhole ? .restorable : .consistentNotRestorable
+    // A dump is complete when its record says so. Who asked for it was told of a failure otherwise,
+    // and the process runs on.
+    let isOver = session?.outcome.isComplete ?? true
+    return isWhole && isOver ? .restorable : .consistentNotRestorable
   }
 
   private func anyHasRecord(_ chain: borrowing ImageChain) -> Bool {
@@ -206,8 +209,14 @@ public struct ChainVerifier {
       log.damage(
         ImageError(.session, file: chain.session.path, "the rounds are of another process"))
     }
-    let isComplete = session.outcome == .complete || session.outcome == .completeOverBudget
-    if isComplete && top.kind == .live {
+    if !session.outcome.isComplete && top.kind == .frozen {
+      log.notice(
+        ImageError(
+          .session, file: chain.session.join(SessionRecord.fileName),
+          "the dump did not come to its end after the last round, and the process may have run on; "
+            + "that round for itself is sound"))
+    }
+    if session.outcome.isComplete && top.kind == .live {
       log.damage(
         ImageError(
           .session, file: chain.session.path,

@@ -6,6 +6,8 @@ internal import SystemPackage
 struct PrivilegeChecks: Sendable {
   /// CAP_SYS_PTRACE (capability.h).
   private static let tracing: UInt64 = 1 << 19
+  /// CAP_DAC_OVERRIDE.
+  private static let overriding: UInt64 = 1 << 1
   /// CAP_SYS_ADMIN.
   private static let administration: UInt64 = 1 << 21
 
@@ -25,6 +27,12 @@ struct PrivilegeChecks: Sendable {
   /// CAP_SYS_PTRACE: the right to trace other users' processes.
   var mayTraceOthers: Bool { capabilities & Self.tracing != 0 }
 
+  /// Whether others' files can be opened: `mem` and `pagemap` under `/proc/PID` are their owner's.
+  var mayOpenOthersFiles: Bool { capabilities & Self.overriding != 0 }
+
+  /// What it takes to dump another user's process.
+  static let othersRemedy = "run memdump as root or with CAP_SYS_PTRACE and CAP_DAC_OVERRIDE"
+
   /// Whether PTRACE_O_SUSPEND_SECCOMP is granted: the kernel asks for CAP_SYS_ADMIN, and that the
   /// tracer is under no filter itself (ptrace(2)).
   var maySuspendSeccomp: Bool { capabilities & Self.administration != 0 && !isFiltered }
@@ -39,8 +47,15 @@ struct PrivilegeChecks: Sendable {
         id, title, "kernel.yama.ptrace_scope is \(ptraceScope): nobody may trace anything",
         remedy: "set it to 2 or less at boot; it cannot be lowered in a running system")
     }
-    if mayTraceOthers { return .ok(id, title, "CAP_SYS_PTRACE is held") }
-    let remedy = "run memdump as root or with CAP_SYS_PTRACE"
+    if mayTraceOthers {
+      if mayOpenOthersFiles {
+        return .ok(id, title, "CAP_SYS_PTRACE and CAP_DAC_OVERRIDE are held")
+      }
+      return .warning(
+        id, title, "no CAP_DAC_OVERRIDE: only processes of your own can be dumped",
+        remedy: Self.othersRemedy)
+    }
+    let remedy = Self.othersRemedy
     switch ptraceScope {
     case 0:
       return .warning(
@@ -69,7 +84,7 @@ struct PrivilegeChecks: Sendable {
       return .ok(id, title, "/proc/PID/map_files can be opened")
     } catch {
       return .warning(
-        id, title, "\(error): shared memory objects cannot be stored",
+        id, title, "\(error): processes that map shared memory cannot be dumped",
         remedy: "run memdump as root or with CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN")
     }
   }

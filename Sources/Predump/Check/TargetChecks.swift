@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Images
 internal import Kernel
 internal import SystemPackage
 
@@ -104,7 +105,7 @@ struct TargetChecks: Sendable {
   private func interrupted(by error: KernelError, hasExited: Bool) -> GroundFinding {
     let (id, title) = ("target.permission", "the right to read and trace the process")
     if error.isPermission, !hasExited {
-      return .forbidden(id, title, "\(error)", remedy: "run memdump as root or with CAP_SYS_PTRACE")
+      return .forbidden(id, title, "\(error)", remedy: PrivilegeChecks.othersRemedy)
     }
     return .missing(
       "target.memory", "memory", "the process ended during the checks", remedy: "",
@@ -143,7 +144,9 @@ struct TargetChecks: Sendable {
       if !error.isPermission { throw error }
       let owner = status.userIDs.first.map { "it belongs to user \($0)" } ?? "it is not yours"
       let why: String =
-        if privileges.mayTraceOthers {
+        if privileges.mayTraceOthers && !privileges.mayOpenOthersFiles {
+          "\(owner), and CAP_DAC_OVERRIDE is not held"
+        } else if privileges.mayTraceOthers {
           "a security module or user namespace protects it"
         } else if privileges.ptraceScope > 0 {
           "\(owner), and kernel.yama.ptrace_scope is \(privileges.ptraceScope)"
@@ -151,7 +154,13 @@ struct TargetChecks: Sendable {
           owner
         }
       return .forbidden(
-        id, title, "\(error): \(why)", remedy: "run memdump as root or with CAP_SYS_PTRACE")
+        id, title, "\(error): \(why)", remedy: PrivilegeChecks.othersRemedy)
+    }
+    if let object = try sharedObject(process), !mayOpen(object, of: process) {
+      return .forbidden(
+        id, title,
+        "it maps shared memory at \(hexAddress(object.start)), which memdump may not open",
+        remedy: "run memdump as root or with CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN")
     }
     if status.seccompMode != 0, !privileges.maySuspendSeccomp {
       return .forbidden(
@@ -159,6 +168,22 @@ struct TargetChecks: Sendable {
         remedy: "run memdump as root or with CAP_SYS_ADMIN, outside of any seccomp filter")
     }
     return .ok(id, title, "its memory can be opened")
+  }
+
+  /// A shared memory object that the process maps; nil if it maps none.
+  private func sharedObject(_ process: borrowing TargetProcess) throws(KernelError) -> PageRange? {
+    let classifier = VMAClassifier()
+    return classifier.classify(try process.maps(), flags: [:]).first {
+      $0.treatment == .comparedInFreeze
+    }?.range
+  }
+
+  /// One that is gone meanwhile counts as open.
+  private func mayOpen(_ range: PageRange, of process: borrowing TargetProcess) -> Bool {
+    do throws(KernelError) {
+      _ = try process.open(SharedObjects.linkName(of: range))
+      return true
+    } catch { return !error.isPermission }
   }
 
   private func leader(_ process: borrowing TargetProcess) throws(KernelError) -> GroundFinding {

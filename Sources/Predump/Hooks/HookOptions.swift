@@ -1,7 +1,8 @@
 /// Commands of the user's that are run during a dump, by `/bin/sh -c`.
 public struct HookOptions: Sendable {
   /// Run while the process stands still, after its last pages were copied to memory and before the
-  /// frozen round is complete on disk. The process is stopped by SIGSTOP then and traced by nobody.
+  /// frozen round is complete on disk. The process, and its descendants if they are dumped with it,
+  /// are stopped by SIGSTOP then and traced by nobody.
   public var onFrozen: String?
   /// Run at every `HookEvent`.
   public var onEvent: String?

@@ -31,30 +31,26 @@ final class HookRunner: Sendable {
       guardian = nil
       return
     }
-    if options.hooks.onFrozen != nil, options.includesDescendants {
-      throw .command("a command for the freeze can be handed one process, not a tree")
-    }
-    let process: TargetProcess
-    do throws(KernelError) { process = try TargetProcess(pid: options.pid) } catch {
-      throw .targetGone(pid: options.pid, how: .neverFound)
-    }
-    do throws(KernelError) { guardian = try process.guardian() } catch { throw .kernel(error) }
+    do throws(KernelError) { guardian = try ProcessGuardian() } catch { throw .kernel(error) }
   }
 
   /// Tells the user's command of an event.
   ///
-  /// - Parameter round: the one that the event is about.
+  /// - Parameters:
+  ///   - round: the one that the event is about.
+  ///   - held: who stands still.
   /// - Throws: `.command` if it fails and the event is one that can still be stopped, `.interrupted`
   ///   if the user asked to stop meanwhile.
-  func tell(_ event: HookEvent, _ round: RoundPlan? = nil, message: String? = nil)
-    throws(PredumpError)
-  {
+  func tell(
+    _ event: HookEvent, _ round: RoundPlan? = nil, held: HeldProcess? = nil, message: String? = nil
+  ) throws(PredumpError) {
     guard let command = options.onEvent, !options.omitted.contains(event) else { return }
     // A frozen round that is on disk is the whole dump.
     let isVeto = event.isVeto && !(event == .postRound && round?.kind == .frozen)
     do throws(PredumpError) {
       try run(
-        command, option: "--on-event", event, round, message: message, heedsCancellation: isVeto)
+        command, option: "--on-event", event, round, held, message: message,
+        heedsCancellation: isVeto)
     } catch {
       if isVeto { throw error }
       onEvent(.warning("\(error)"))
@@ -62,23 +58,23 @@ final class HookRunner: Sendable {
   }
 
   /// Runs the user's commands for the freeze, if there are any. For the one of `--on-frozen` the
-  /// process is handed over.
+  /// processes are handed over.
   ///
   /// - Parameter commandNanoseconds: how long the process stood still for commands.
   /// - Throws: the process then runs on as before when `held` is dropped.
   func runInFreeze(
-    _ held: HeldProcess, of target: borrowing TargetProcess, _ round: RoundPlan,
-    timeoutNanoseconds: UInt64, commandNanoseconds: inout UInt64?
+    _ held: HeldProcess, _ round: RoundPlan, timeoutNanoseconds: UInt64,
+    commandNanoseconds: inout UInt64?
   ) throws(RoundFailure) {
     let began = MonotonicClock.now
     defer { if !options.isEmpty { commandNanoseconds = MonotonicClock.now - began } }
-    do throws(PredumpError) { try tell(.frozen, round) } catch { throw .other(error) }
+    do throws(PredumpError) { try tell(.frozen, round, held: held) } catch { throw .other(error) }
     guard let command = options.onFrozen, let guardian else { return }
     do throws(TraceError) {
-      try held.handOver(of: target, guardian: guardian, timeoutNanoseconds: timeoutNanoseconds)
+      try held.handOver(guardian: guardian, timeoutNanoseconds: timeoutNanoseconds)
     } catch { throw Self.explain(error) }
     do throws(PredumpError) {
-      try run(command, option: "--on-frozen", .frozen, round, heedsCancellation: true)
+      try run(command, option: "--on-frozen", .frozen, round, held, heedsCancellation: true)
     } catch { throw .other(error) }
   }
 
@@ -91,7 +87,7 @@ final class HookRunner: Sendable {
   }
 
   private func run(
-    _ text: String, option: String, _ event: HookEvent, _ round: RoundPlan?,
+    _ text: String, option: String, _ event: HookEvent, _ round: RoundPlan?, _ held: HeldProcess?,
     message: String? = nil, heedsCancellation: Bool
   ) throws(PredumpError) {
     func failure(_ how: String) -> PredumpError {
@@ -103,7 +99,7 @@ final class HookRunner: Sendable {
     let command: ShellCommand
     do throws(KernelError) {
       // The guardian first: from the command's first step on, our death ends it.
-      command = try ShellCommand(text, environment: environment(event, round, message)) {
+      command = try ShellCommand(text, environment: environment(event, round, held, message)) {
         (group) throws(KernelError) in try guardian?.setGroup(group)
       }
     } catch { throw failure("could not be started: \(error)") }
@@ -129,9 +125,9 @@ final class HookRunner: Sendable {
     }
   }
 
-  private func environment(_ event: HookEvent, _ round: RoundPlan?, _ message: String?)
-    -> [String: String]
-  {
+  private func environment(
+    _ event: HookEvent, _ round: RoundPlan?, _ held: HeldProcess?, _ message: String?
+  ) -> [String: String] {
     var values = [
       "MEMDUMP_EVENT": event.rawValue, "MEMDUMP_PID": "\(pid)",
     ]
@@ -140,6 +136,7 @@ final class HookRunner: Sendable {
       values["MEMDUMP_ROUND"] = "\(round.index)"
       values["MEMDUMP_ROUND_DIR"] = imagesDirectory.map { "\($0)/\(round.name)" }
     }
+    if let held { values["MEMDUMP_PIDS"] = held.pids.map { "\($0)" }.joined(separator: " ") }
     if let message { values["MEMDUMP_MESSAGE"] = message }
     return values
   }

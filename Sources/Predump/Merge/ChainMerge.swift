@@ -62,7 +62,9 @@ public enum ChainMerge {
     do throws(ImageError) { source = try Source(options.source) } catch { throw .reading(error) }
     let totals = try write(source, options, cancellation)
     return Summary(
-      rounds: report.rounds.count, totals: totals, isRestorable: report.verdict == .restorable)
+      rounds: report.rounds.count, totals: totals,
+      // What is merged is one round, for itself.
+      isRestorable: report.rounds.last?.isFrozen ?? (report.verdict == .restorable))
   }
 
   /// What is merged.

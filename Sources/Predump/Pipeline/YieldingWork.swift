@@ -1,5 +1,4 @@
 internal import Kernel
-internal import Glibc
 
 /// Runs work on memory so that whoever else wants the processor has it, and that it gets done all the
 /// same. Used by one thread.
@@ -43,7 +42,7 @@ struct YieldingWork {
 /// Whether work that yields to everybody gets enough of the processor. Policy without a thread.
 struct ProcessorShare {
   /// Less than one part in so many is too little.
-  static let leastPart: UInt64 = getenv("MD_PART").flatMap { UInt64(String(cString: $0)) } ?? 8
+  static let leastPart: UInt64 = 8
   /// How long it is watched before that is said (ns).
   static let windowNanoseconds: UInt64 = 100_000_000
   /// How long it holds then (ns): load changes.

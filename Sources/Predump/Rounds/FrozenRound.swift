@@ -67,8 +67,7 @@ struct FrozenRound: ~Copyable {
       member.view.memory.readUnreadable(through: frozen.tracerReads(of: member.pid))
     }
     let (freezingNanoseconds, threadCount) = (frozen.freezingNanoseconds, frozen.threadCount)
-    let processCount = 1 + frozen.descendants.count
-    let held = HeldProcess(frozen)
+    let held = HeldProcess(frozen, of: target.pid)
     do throws(RoundFailure) {
       var members = try copyMembers(tree.members, &copy, scanner, crew)
       plan.faults.reach(.midFrozenCopy)
@@ -79,7 +78,7 @@ struct FrozenRound: ~Copyable {
         pages: copy.counters.pages, pagesCompared: objects.pagesCompared,
         pagesFoundByVerification: verifies ? members.reduce(0) { $0 + $1.pagesFound } : nil,
         threadCount: threadCount, requestsInFlight: requestsInFlight,
-        processCount: processCount, commandNanoseconds: nil)
+        processCount: held.pids.count, commandNanoseconds: nil)
       let finished: RoundWriter
       var unchanged: UInt64 = 0
       if copy.hasOverflow {
@@ -87,10 +86,12 @@ struct FrozenRound: ~Copyable {
         finished = try FrozenReplay.write(
           copy, objects, &members, pipeline, writer, unchanged: &unchanged)
         report.pages = members.reduce(0) { $0 + $1.pagesStored }
-        report.frozenNanoseconds = try thaw(held, target.view, &report.commandNanoseconds)
+        report.frozenNanoseconds = try thaw(held, &report.commandNanoseconds)
         onThaw(report)
       } else {
-        report.frozenNanoseconds = try thaw(held, target.view, &report.commandNanoseconds)
+        report.frozenNanoseconds = try thaw(held, &report.commandNanoseconds)
+        // The process should pay for no first write any more while the images are written.
+        for member in tree.members { member.endTracking() }
         _ = consume preferred
         onThaw(report)
         finished = try FrozenReplay.write(
@@ -162,12 +163,9 @@ struct FrozenRound: ~Copyable {
 
   /// Runs the user's commands for the freeze, and lets processes run that are to run; nobody waits
   /// for the others.
-  private func thaw(
-    _ held: HeldProcess, _ view: borrowing TargetView, _ command: inout UInt64?
-  ) throws(RoundFailure) -> UInt64 {
+  private func thaw(_ held: HeldProcess, _ command: inout UInt64?) throws(RoundFailure) -> UInt64 {
     try hooks.runInFreeze(
-      held, of: view.process, plan, timeoutNanoseconds: freezeTimeoutNanoseconds,
-      commandNanoseconds: &command)
+      held, plan, timeoutNanoseconds: freezeTimeoutNanoseconds, commandNanoseconds: &command)
     guard leave == .running else { return held.nanoseconds }
     do throws(TraceError) {
       plan.faults.reach(.beforeThaw)

@@ -13,6 +13,8 @@ struct ImagesDirectory: ~Copyable {
   private let wasCreated: Bool
   private let sync: Bool
   private(set) var record: SessionRecord
+  /// Whether the record is stored as it is here.
+  private var isRecordWritten: Bool
 
   /// Creates the directory at `path`, or takes over an empty one, and marks the session as running,
   /// also at the other end of `link`.
@@ -39,6 +41,7 @@ struct ImagesDirectory: ~Copyable {
     place = opened.take()
     self.sync = sync
     self.record = record
+    isRecordWritten = true
   }
 
   private struct Opened: ~Copyable {
@@ -117,9 +120,11 @@ struct ImagesDirectory: ~Copyable {
   mutating func mark(_ outcome: SessionOutcome) throws(PredumpError) {
     record.outcome = outcome
     record.updatedAt = WallClock.secondsSince1970
+    isRecordWritten = false
     do throws(ImageError) { try place.write(record, sync: sync) } catch {
       throw PredumpError(error)
     }
+    isRecordWritten = true
   }
 
   /// Marks the session as ended, and takes leave of the receiver.
@@ -130,8 +135,14 @@ struct ImagesDirectory: ~Copyable {
 
   /// Marks the session as ended by `error`, as well as that still goes; without any complete round
   /// nothing is left.
+  ///
+  /// One that was marked as complete stays so: its images are, whatever else failed then.
   mutating func abandon(after error: PredumpError) {
     place.link?.beginFarewell()
+    if record.outcome.isComplete && isRecordWritten {
+      try? place.link?.finish()
+      return
+    }
     if record.rounds.isEmpty {
       Self.removeEmpty(place.localPath, wasCreated: wasCreated)
       try? place.link?.finish()
@@ -145,7 +156,10 @@ struct ImagesDirectory: ~Copyable {
       default: .failed
       }
     // Here first: the receiver may be the very one that failed.
-    try? mark(outcome)
+    do throws(PredumpError) { try mark(outcome) } catch {
+      // What cannot be made to last is said all the same: the old record may call the dump complete.
+      try? place.write(record, sync: false)
+    }
     try? place.link?.finish()
   }
 

@@ -187,9 +187,30 @@ public struct PredumpSummary: Sendable {
   public var wallNanoseconds: UInt64
   /// The most memory that this program itself ever had resident (bytes); 0 if it cannot tell.
   public var peakResidentBytes: UInt64
+  /// What the dump cost the target.
+  public var slowdown: Slowdown
   /// Page faults of the target during the dump that needed no disk, its own and those that tracking
   /// caused (one for each page that it wrote after a round); nil if the target is gone.
   public var targetMinorFaults: UInt64?
   /// What became of the target's huge pages; nil if the target is gone.
   public var hugePages: HugePageReport?
+}
+
+/// What a dump cost the target, and its descendants if they were dumped with it: in sums over all.
+/// What it lost to busy processors and disks is not in it.
+public struct Slowdown: Sendable {
+  /// How long threads were stopped: one for attaching, all for scans (`ScanMode`) and in the freeze,
+  /// with the time of commands in it (ns). Of a process that did not run on, up to the end of the
+  /// copy and of commands.
+  public var stoppedNanoseconds: UInt64
+  /// Pages that were found written of those that a round had protected: one page fault each.
+  public var firstWrites: UInt64
+  /// What such a fault took memdump in memory of its own right after the dump (ns): measured; nil if
+  /// that failed.
+  public var nanosecondsPerFirstWrite: UInt64?
+
+  /// An estimate of what the threads of the target spent in those faults (ns).
+  public var firstWriteNanoseconds: UInt64? {
+    nanosecondsPerFirstWrite.map { $0.multipliedReportingOverflow(by: firstWrites).partialValue }
+  }
 }

@@ -36,7 +36,8 @@ struct PredumpSession: ~Copyable {
   private var roundsBeforeRestart = 0
   private var reports: [RoundReport] = []
   private let residentPages: UInt64
-  /// Whether somebody had stopped the process before this dump.
+  /// How long processes stood still for scans and for the freeze (ns).
+  private var stopNanoseconds: UInt64 = 0
 
   /// Runs a whole dump on the calling thread.
   static func run(
@@ -210,6 +211,7 @@ struct PredumpSession: ~Copyable {
     estimate.observeComparison(bytes: compared.bytes, nanoseconds: compared.nanoseconds)
     let members = outcome.written.members
     let counters = outcome.counters
+    stopNanoseconds += outcome.scanStopNanoseconds
     var report = RoundReport(
       index: plan.index, name: plan.name, kind: .live, waitingPages: tree.waitingPageCount,
       unchangedPages: unchanged, copyNanoseconds: counters.nanoseconds,
@@ -331,6 +333,7 @@ struct PredumpSession: ~Copyable {
       },
       onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
+    stopNanoseconds += freeze.frozenNanoseconds
     let held = outcome.held
     let counters = outcome.counters
     let members = outcome.written.members
@@ -360,7 +363,10 @@ struct PredumpSession: ~Copyable {
     return PredumpSummary(
       outcome: outcome, rounds: reports, freeze: freeze,
       wallNanoseconds: MonotonicClock.now - began,
-      peakResidentBytes: (try? ThisThread.status())?.peakResidentBytes ?? 0)
+      peakResidentBytes: (try? ThisThread.status())?.peakResidentBytes ?? 0,
+      slowdown: Slowdown(
+        stoppedNanoseconds: tree.attachNanoseconds + stopNanoseconds,
+        firstWrites: tree.firstWriteCount, nanosecondsPerFirstWrite: try? FirstWriteCost.measure()))
   }
 
   private func nextPlan(_ kind: RoundKind) -> RoundPlan {

@@ -1,5 +1,6 @@
 internal import Kernel
 internal import SystemPackage
+internal import Tracee
 
 /// What the dump did to the target: looked at before it begins, and when tracking is over.
 struct TargetWatch: ~Copyable {
@@ -11,20 +12,29 @@ struct TargetWatch: ~Copyable {
   init(_ options: PredumpOptions) throws(PredumpError) {
     let pid = options.pid
     do throws(KernelError) {
-      self = try Self(pid, remembersPlaces: options.restoreHugePagesNanoseconds != nil)
+      self = try Self(
+        pid, remembersPlaces: options.restoreHugePagesNanoseconds != nil,
+        sendsSignals: options.leave != .running || options.hooks.onFrozen != nil)
     } catch {
+      if error.call == "pidfd_send_signal", error.errno == .notPermitted {
+        throw .permission(
+          "\(error): to stop or to kill another user's process, as --leave and --on-frozen do, "
+            + "takes CAP_KILL")
+      }
       switch error.errno {
       case .noSuchProcess, .noSuchFileOrDirectory:
         throw .targetGone(pid: pid, how: .neverFound)
       case .permissionDenied, .notPermitted:
-        throw .permission("\(error); run memdump as root or with CAP_SYS_PTRACE")
+        throw .permission("\(error); \(PrivilegeChecks.othersRemedy)")
       default: throw .kernel(error)
       }
     }
   }
 
-  private init(_ pid: Int32, remembersPlaces: Bool) throws(KernelError) {
+  private init(_ pid: Int32, remembersPlaces: Bool, sendsSignals: Bool) throws(KernelError) {
     let process = try TargetProcess(pid: pid)
+    // Whether that is permitted: better to know now than when all is done.
+    if sendsSignals { try process.send(signal: 0) }
     let faults = try process.stat().minorFaults
     let hugePages = try HugePages(of: pid, remembersPlaces: remembersPlaces)
     minorFaults = faults

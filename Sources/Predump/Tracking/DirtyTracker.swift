@@ -17,6 +17,11 @@ struct DirtyTracker: ~Copyable {
   /// Ranges that were registered for the last round, with whatever came to lie in them meanwhile.
   private var registered: [PageRange] = []
 
+  /// VMAs of treatment `.tracked` at that time.
+  private var tracked: [PageRange] = []
+  /// Pages that were found written of those that a round had protected: each was a page fault.
+  var firstWriteCount: UInt64 = 0
+
   /// VMAs that were registered before memdump came: they belong to another userfaultfd, whose bits
   /// are neither ours to trust nor ours to reset.
   private var foreign: [PageRange]?
@@ -50,6 +55,21 @@ struct DirtyTracker: ~Copyable {
     registration = Registration(userfaultfd)
   }
 
+  /// Ends tracking: whoever else has a copy of the userfaultfd, as a child may that was forked in the
+  /// midst of the injected call, keeps no tracking alive by that.
+  ///
+  /// - Parameter maps: tells what is mapped now.
+  mutating func end(_ maps: [MapsEntry]) {
+    guard let registration else { return }
+    // Only what we have registered: kernels before 6.17 take a VMA from another userfaultfd, too.
+    for range in MappingEdges.touched(by: tracked + registered, maps) {
+      guard (try? scanner.isRegistered(range.start)) ?? false else { continue }
+      // What went meanwhile has no tracking to end.
+      try? registration.userfaultfd.unregister(range)
+    }
+    self.registration = nil
+  }
+
   /// What is to be done with a run of pages.
   enum Fate {
     /// The bytes are to be stored.
@@ -74,6 +94,7 @@ struct DirtyTracker: ~Copyable {
     guard let registration else { return [] }
     if foreign == nil { foreign = try registeredRanges(records) }
     exclude(&records)
+    defer { tracked = records.filter { $0.treatment == .tracked }.map(\.range) }
     var refusals: [Refusal] = []
     try releaseOthers(records, registration)
     let runs = try unregisteredRuns(records)
@@ -175,7 +196,7 @@ struct DirtyTracker: ~Copyable {
   ///   - isFrozen: the process stands still: nothing needs protection any more, and what is left
   ///     to the freeze is taken too.
   ///   - previous: what the round before holds.
-  func scan<Failure: Error>(
+  mutating func scan<Failure: Error>(
     _ record: VMARecord, isFrozen: Bool, previous: inout PopulatedSet.Cursor,
     _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {
@@ -216,7 +237,7 @@ struct DirtyTracker: ~Copyable {
   }
 
   /// Passes over what waits for the freeze: it is not protected, and so stays written.
-  private func scanLive<Failure: Error>(
+  private mutating func scanLive<Failure: Error>(
     _ range: PageRange, previous: inout PopulatedSet.Cursor,
     _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {
@@ -244,11 +265,12 @@ struct DirtyTracker: ~Copyable {
   /// What is scanned, for other scanners.
   var pagemap: Pagemap { scanner.pagemap }
 
-  private func scanTracked<Failure: Error>(
+  private mutating func scanTracked<Failure: Error>(
     _ range: PageRange, isFrozen: Bool, previous: inout PopulatedSet.Cursor,
     _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {
     var cursor = previous
+    var firstWrites: UInt64 = 0
     let isSuspect = isSuspect(range)
     try scanner.scan(range, filter: .populated, protect: !isFrozen) {
       (region) throws(Failure) in
@@ -257,6 +279,9 @@ struct DirtyTracker: ~Copyable {
       let isTracked = region.categories.contains(.writeProtectAllowed) && !isSuspect
       if region.categories.contains(.written) || !isTracked {
         try store(region, body)
+        cursor.split(region.range) { piece, isHeld in
+          if isHeld, isTracked { firstWrites += piece.pageCount }
+        }
       } else if Self.holdsData(region) {
         try cursor.split(region.range) { (piece, isHeld) throws(Failure) in
           if isHeld, isFrozen, !fixedBuffers.isEmpty {
@@ -268,6 +293,7 @@ struct DirtyTracker: ~Copyable {
       }
     }
     previous = cursor
+    firstWriteCount += firstWrites
   }
 
   /// Takes what lies in fixed buffers out of what the parent holds.

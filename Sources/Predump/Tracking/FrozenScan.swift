@@ -8,7 +8,7 @@ extension DirtyTracker {
   /// Hands out the pages that the last round has to hold, ascending: by the index of their VMA.
   ///
   /// - Parameter held: what the round before holds.
-  func scanFrozen<Failure: Error>(
+  mutating func scanFrozen<Failure: Error>(
     _ records: [VMARecord], held: PopulatedSet, _ crew: CrewScanner,
     _ body: (Int, PageRange, Fate) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) {
@@ -22,6 +22,7 @@ extension DirtyTracker {
     var cursor = PopulatedSet.Cursor(held)
     var waiting = PopulatedSet.Cursor(hot.waiting)
     var next = 0
+    var firstWrites: UInt64 = 0
     for (index, record) in records.enumerated() {
       guard isScannedByCrew(record) else {
         try scan(record, isFrozen: true, previous: &cursor) { (range, fate) throws(Failure) in
@@ -31,7 +32,7 @@ extension DirtyTracker {
       }
       while next < pieces.count, pieces[next].vma == index {
         do throws(Failure) {
-          try handOut(crew.scanned(next), pieces[next].range, &cursor) {
+          try handOut(crew.scanned(next), pieces[next].range, &cursor, &firstWrites) {
             (range, fate) throws(Failure) in
             if fate == .fromParent { assertNothingWaits(in: range, &waiting) }
             try body(index, range, fate)
@@ -40,6 +41,8 @@ extension DirtyTracker {
         next += 1
       }
     }
+    // What waited was not protected: writing it took no fault.
+    firstWriteCount += firstWrites - min(firstWrites, hot.waiting.pageCount)
   }
 
   /// Pages that a freeze would find written now, and the runs that they form.
@@ -102,12 +105,12 @@ extension DirtyTracker {
 
   private func handOut<Failure: Error>(
     _ scanned: CrewScanner.Scanned, _ range: PageRange, _ cursor: inout PopulatedSet.Cursor,
-    _ body: (PageRange, Fate) throws(Failure) -> Void
+    _ firstWrites: inout UInt64, _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(Failure) {
     var position = range.start
     for region in scanned.regions {
       try takeUnchanged(PageRange(start: position, end: region.range.start), &cursor, body)
-      try take(region, &cursor, body)
+      try take(region, &cursor, &firstWrites, body)
       position = region.range.end
     }
     let end = max(position, min(scanned.end, range.end))
@@ -117,7 +120,7 @@ extension DirtyTracker {
   }
 
   private func take<Failure: Error>(
-    _ region: PageRegion, _ cursor: inout PopulatedSet.Cursor,
+    _ region: PageRegion, _ cursor: inout PopulatedSet.Cursor, _ firstWrites: inout UInt64,
     _ body: (PageRange, Fate) throws(Failure) -> Void
   ) throws(Failure) {
     let categories = region.categories
@@ -136,6 +139,9 @@ extension DirtyTracker {
       && (categories.contains(.writeProtectAllowed) || !faults.has(.ignoreLostRegistration))
     if isWritten || !isTracked {
       try store(region, body)
+      cursor.split(region.range) { piece, isHeld in
+        if isHeld, isWritten { firstWrites += piece.pageCount }
+      }
     } else if Self.holdsData(region) {
       // Swapped out, unchanged.
       try takeUnchanged(region.range, &cursor, body)

@@ -30,6 +30,19 @@ enum MappingEdges {
     return found
   }
 
+  /// VMAs of which a part lies in one of `ranges`.
+  static func touched(by ranges: [PageRange], _ maps: [MapsEntry]) -> [PageRange] {
+    var ends: [UInt64] = []
+    let sorted = ranges.sorted { $0.start < $1.start }
+    // The largest end so far: of those that begin before a VMA's end, whether one reaches into it.
+    for range in sorted { ends.append(max(range.end, ends.last ?? 0)) }
+    var next = 0
+    return maps.map(\.range).filter { vma in
+      while next < sorted.count, sorted[next].start < vma.end { next += 1 }
+      return next > 0 && ends[next - 1] > vma.start
+    }
+  }
+
   private static func isAnonymous(_ entry: MapsEntry) -> Bool {
     entry.inode == 0 && !entry.isShared && (entry.path.isEmpty || entry.path.hasPrefix("[anon:"))
   }

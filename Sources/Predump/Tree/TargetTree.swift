@@ -19,6 +19,16 @@ struct TargetTree {
     var startTicks: UInt64
   }
 
+  /// How long threads stood still for attaching, of all members that there ever were (ns).
+  private(set) var attachNanoseconds: UInt64 = 0
+  /// What `firstWriteCount` was of members that are none any more.
+  private var earlierFirstWrites: UInt64 = 0
+
+  /// Pages that were found written of those that a round had protected, of all members.
+  var firstWriteCount: UInt64 {
+    members.reduce(earlierFirstWrites) { $0 + $1.tracker.firstWriteCount }
+  }
+
   /// What attaching found and cost, in sums over all members.
   struct Attachment {
     var stoppedNanoseconds: UInt64 = 0
@@ -50,8 +60,9 @@ struct TargetTree {
   mutating func attach() throws(PredumpError) -> Attachment {
     for entry in try descendants() { try NewMember.check(entry) }
     var attachment = Attachment()
-    attachment.stoppedNanoseconds = try target.attach(options.faults)
-    attachment.stoppedNanoseconds += try refresh(round: 1)
+    attachNanoseconds += try target.attach(options.faults)
+    try refresh(round: 1)
+    attachment.stoppedNanoseconds = attachNanoseconds
     for member in members {
       do throws(KernelError) {
         attachment.residentBytes += try member.view.process.status().residentBytes
@@ -76,17 +87,14 @@ struct TargetTree {
     guard fresh.isSameProcess(as: target) else {
       throw .targetGone(pid: options.pid, how: .exited)
     }
-    _ = try fresh.attach(options.faults)
+    attachNanoseconds += try fresh.attach(options.faults)
     replaceMembers(by: [fresh] + members.dropFirst(), round: round)
     announce(round: round)
   }
 
   /// Looks who came and who went, and tracks those who came.
-  ///
-  /// - Returns: how long threads of new members stood still (ns).
-  @discardableResult mutating func refresh(round: Int) throws(PredumpError) -> UInt64 {
-    guard options.includesDescendants else { return 0 }
-    var stopped: UInt64 = 0
+  mutating func refresh(round: Int) throws(PredumpError) {
+    guard options.includesDescendants else { return }
     var present = [target]
     for entry in try descendants() {
       if let member = member(entry.pid), !member.isGone {
@@ -94,7 +102,7 @@ struct TargetTree {
         continue
       }
       do throws(PredumpError) {
-        guard let member = try take(entry, round: round, &stopped) else { continue }
+        guard let member = try take(entry, round: round) else { continue }
         present.append(member)
       } catch {
         // In the first round nothing was done yet that would be lost.
@@ -105,7 +113,6 @@ struct TargetTree {
     replaceMembers(by: present, round: round)
     for report in untold { onEvent(.memberChanged(report)) }
     untold = []
-    return stopped
   }
 
   /// Brings the members up to date with what stands still. Whoever is new is not tracked: all of its
@@ -190,9 +197,9 @@ struct TargetTree {
   private func member(_ pid: Int32) -> TreeMember? { members.dropFirst().first { $0.pid == pid } }
 
   /// A new member, tracked; nil if it is none, or not yet.
-  private mutating func take(
-    _ entry: ProcessTree.Entry, round: Int, _ stopped: inout UInt64
-  ) throws(PredumpError) -> TreeMember? {
+  private mutating func take(_ entry: ProcessTree.Entry, round: Int) throws(PredumpError)
+    -> TreeMember?
+  {
     switch try NewMember.judge(entry) {
     case .left(let why):
       tell(entry, why)
@@ -204,7 +211,7 @@ struct TargetTree {
     do throws(PredumpError) {
       let member = try TreeMember(
         process, parent: entry.parent, since: round, numbers: numbers, tuning: options.tuning)
-      do throws(PredumpError) { stopped += try member.attach(options.faults) } catch {
+      do throws(PredumpError) { attachNanoseconds += try member.attach(options.faults) } catch {
         // What failed may be that it ended, or became another program: the next round looks again.
         if member.isGone { return nil }
         throw error
@@ -218,6 +225,7 @@ struct TargetTree {
 
   private mutating func replaceMembers(by present: [TreeMember], round: Int) {
     for member in members where !present.contains(where: { $0 === member }) {
+      earlierFirstWrites += member.tracker.firstWriteCount
       if !present.contains(where: { $0.isSameProcess(as: member) }) {
         untold.append(member.report(.left, round))
       }

@@ -61,6 +61,11 @@ final class TreeMember {
     return stopped
   }
 
+  /// Ends tracking.
+  func endTracking() { tracker.end((try? view.process.maps()) ?? []) }
+
+  deinit { endTracking() }
+
   /// What a round's record says of it.
   func described(_ space: AddressSpace) -> RoundMember {
     RoundMember(target: view.identity, parent: parent, since: since, addressSpace: space)

@@ -31,7 +31,7 @@ struct PredumpCommand: Subcommand {
   mutating func validate() throws {
     try talk.validate()
     try freeze.validate()
-    try commands.validate(noFinal: freeze.noFinal, tree: target.tree)
+    try commands.validate(noFinal: freeze.noFinal)
     guard target.to != nil else { return }
     if freeze.leave == .killed {
       throw ValidationError(

@@ -120,7 +120,7 @@ struct ReceiveCommand: Subcommand {
   private func end(_ summary: ImageReceipt.Summary, _ console: Console) throws(PredumpError)
     -> ExitStatus
   {
-    let isWhole = summary.outcome == .complete || summary.outcome == .completeOverBudget
+    let isWhole = summary.outcome?.isComplete ?? false
     if console.isJSON {
       console.event(
         "receipt",

@@ -20,10 +20,7 @@ struct CommandOptions: ParsableArguments {
     transform: DurationValue.parser(1_000_000...86_400_000_000_000))
   var hookTimeout = DurationValue(nanoseconds: 60_000_000_000)
 
-  func validate(noFinal: Bool, tree: Bool) throws {
-    if tree, onFrozen != nil {
-      throw ValidationError("--on-frozen can be handed one process: leave out --tree")
-    }
+  func validate(noFinal: Bool) throws {
     if noFinal, onFrozen != nil {
       throw ValidationError("--on-frozen is for the freeze, which --no-final leaves out")
     }

@@ -80,6 +80,7 @@ final class HumanReporter: PredumpReporter {
       "Dumped \(who) in \(Units.duration(summary.wallNanoseconds)): \(rounds), "
         + "\(Units.bytes(bytesIn)) of memory (\(Units.bytes(summary.bytesWrittenAgain)) of it again) "
         + "in \(Units.bytes(bytesOut)) of images in \(directory)")
+    slowdown(summary.slowdown)
     if let faults = summary.targetMinorFaults, talk.isVerbose {
       say("  The process took \(Units.count(faults, "minor page fault")) meanwhile.")
     }
@@ -101,6 +102,14 @@ final class HumanReporter: PredumpReporter {
         console.outStyle.green("Complete.")
           + " Check the images: \(checkCommand)")
     }
+  }
+
+  private func slowdown(_ cost: Slowdown) {
+    let delay = cost.firstWriteNanoseconds.map {
+      ", and some \(Units.duration($0)) for its first writes to \(Units.count(cost.firstWrites)) "
+        + "protected pages"
+    }
+    say("Cost to the process: \(Units.duration(cost.stoppedNanoseconds)) stopped\(delay ?? "")")
   }
 
   private func attached(_ report: AttachReport) {

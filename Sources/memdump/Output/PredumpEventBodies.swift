@@ -161,6 +161,10 @@ struct SummaryBody: Encodable, Sendable {
   let wallNs: UInt64
   let peakResidentBytes: UInt64
   let freeze: ThawedBody?
+  let targetStoppedNs: UInt64
+  let targetFirstWrites: UInt64
+  let firstWriteNs: UInt64?
+  let targetFirstWritesNs: UInt64?
   let targetMinorFaults: UInt64?
   let hugeBytesBefore: UInt64?
   let hugeBytesAfter: UInt64?
@@ -179,6 +183,10 @@ struct SummaryBody: Encodable, Sendable {
     wallNs = summary.wallNanoseconds
     peakResidentBytes = summary.peakResidentBytes
     freeze = summary.freeze.map { ThawedBody($0) }
+    targetStoppedNs = summary.slowdown.stoppedNanoseconds
+    targetFirstWrites = summary.slowdown.firstWrites
+    firstWriteNs = summary.slowdown.nanosecondsPerFirstWrite
+    targetFirstWritesNs = summary.slowdown.firstWriteNanoseconds
     targetMinorFaults = summary.targetMinorFaults
     hugeBytesBefore = summary.hugePages?.bytesBefore
     hugeBytesAfter = summary.hugePages?.bytesAfter

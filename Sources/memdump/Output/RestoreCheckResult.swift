@@ -21,6 +21,8 @@ struct RestoreCheckResult: Sendable {
     case .restorable where status == .success: "restorable"
     case .restorable where comparisons.areEqual: "sound, but the comparison could not be made"
     case .restorable: "not what the process holds"
+    case .consistentNotRestorable where report.rounds.last?.isFrozen ?? false:
+      "sound, but the dump did not come to its end after the final round"
     case .consistentNotRestorable: "sound, but not restorable yet: there is no final round"
     case .damaged:
       report.soundUpTo.map { "damaged; sound up to \($0)" } ?? "damaged; no round is sound"
