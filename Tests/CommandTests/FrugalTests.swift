@@ -49,7 +49,7 @@ import Testing
         let most: UInt64 =
           switch name {
           case "memdump-engine": needed
-          case "memdump-write": 1 << 1 | 1 << 2
+          case "memdump-write", "memdump-sync": 1 << 1 | 1 << 2
           case "memdump-encode": 1 << 23
           default: 0
           }

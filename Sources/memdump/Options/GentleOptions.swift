@@ -25,9 +25,7 @@ struct GentleOptions: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp(
-      "memdump's nice value outside of the freeze (default: compression yields to others).",
-      valueName: "n"),
+    help: ArgumentHelp("memdump's nice value outside of the freeze.", valueName: "n"),
     transform: WholeNumber.parser(-20...19))
   var nice: Int32?
 
