@@ -107,6 +107,8 @@ final class MoveProgram {
 
   /// memdump's own number, by ours: nsenter forks for the other pid namespace.
   var memdump: Int32 {
+    let name = try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)
+    if name == "memdump\n" { return pid }
     let path = "/proc/\(pid)/task/\(pid)/children"
     let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
     return text.split(separator: " ").first.flatMap { Int32($0) } ?? pid

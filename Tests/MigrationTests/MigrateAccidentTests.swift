@@ -72,6 +72,37 @@ import Testing
     #expect(try run(accident, .bytes(1_000_000), turn: 0) == .here)
   }
 
+  @Test(
+    "resolve asks the destination what became of it", arguments: [true, false])
+  func resolves(isRunning: Bool) throws {
+    let target = try MovingTarget(machine)
+    let (receiver, place) = try target.receiver(["--outcome-timeout", "30s"])
+    let source = LateProcess()
+    // memdump dies with the word on its lips: `go` arrives there or does not.
+    let moment = AccidentProxy.Moment.message(
+      isRunning ? Kind.running : Kind.go, isPassed: false)
+    let proxy = try AccidentProxy(
+      at: target.directory.file("proxy"), to: String(place.dropFirst(5)), moment
+    ) {
+      kill(source.get(), SIGKILL)
+      return .isCut
+    }
+    defer { proxy.close() }
+    let migration = try target.migration(to: "unix:" + target.directory.file("proxy"))
+    source.set(migration.pid)
+    #expect(migration.finish() == SIGKILL)
+    #expect(receiver.wait(for: "warning"), "it waits for the question")
+    #expect(target.stateHere == "T" || target.stateHere == "t")
+    let resolve = try MoveProgram(
+      [MoveProgram.path, "resolve", try #require(target.notes.first), "--json"],
+      errors: target.directory.file("resolve.err"))
+    #expect(resolve.finish() == 0, "\(resolve.errorText)")
+    let outcome = resolve.events("resolved").first?["outcome"] as? String
+    #expect(outcome == (isRunning ? "running" : "aborted"))
+    #expect(receiver.finish() == (isRunning ? 0 : 27), "\(receiver.errorText)")
+    if isRunning { target.expectThere("resolved") } else { target.expectHere("resolved") }
+  }
+
   // MEMDUMP_CUT_COUNT: how many; MEMDUMP_TEST_SEED plays them again.
   @Test("at random moments it runs on exactly one side afterwards") func random() throws {
     let environment = ProcessInfo.processInfo.environment

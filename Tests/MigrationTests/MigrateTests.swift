@@ -200,4 +200,90 @@ import Testing
     let all = counts()
     #expect(all == Array(stride(from: 0, to: all.count * 500, by: 500)))
   }
+
+  @Test("a copy that fails after it was told to run is gone, and the process runs on here")
+  func lateFailure() throws {
+    // criu itself dies when all is restored and nothing of it has run.
+    let script = target.directory.file("late.sh")
+    try """
+    #!/bin/sh
+    [ "$CRTOOLS_SCRIPT_ACTION" = pre-resume ] || exit 0
+    kill -KILL $PPID
+
+    """.write(toFile: script, atomically: true, encoding: .utf8)
+    chmod(script, 0o755)
+    let (receiver, place) = try target.receiver(criu: ["--action-script", script])
+    let migration = try target.migration(to: place)
+    #expect(migration.finish() == 1, "\(migration.errorText)")
+    #expect(migration.errorText.contains("criu restore ended"), "\(migration.errorText)")
+    #expect(receiver.finish() == 1)
+    #expect(
+      receiver.events("step").contains { $0["step"] as? String == "ready" },
+      "\(receiver.errorText)")
+    target.expectHere("pre-resume failed")
+  }
+
+  @Test("an interrupted migration lets the process run on here", arguments: [SIGINT, SIGTERM])
+  func interrupted(signal: Int32) throws {
+    let mark = target.directory.file("mark")
+    let (receiver, place) = try target.receiver()
+    // Held in a command, where there is time to interrupt it.
+    let migration = try target.migration(
+      to: place,
+      ["--on-event", "[ $MEMDUMP_EVENT != dumped ] || { touch \(mark); sleep 30; }"])
+    #expect(DumpedTarget.eventually { FileManager.default.fileExists(atPath: mark) })
+    #expect(target.stateHere == "T" || target.stateHere == "t")
+    migration.send(signal)
+    #expect(migration.finish() == 128 + signal, "\(migration.errorText)")
+    #expect(migration.errorText.contains("runs on here"))
+    #expect(receiver.finish() == 1, "\(receiver.errorText)")
+    target.expectHere("interrupted")
+  }
+
+  @Test("SIGUSR1 says on both sides what is being done") func status() throws {
+    let mark = target.directory.file("mark")
+    let (receiver, place) = try target.receiver()
+    let migration = try target.migration(
+      to: place,
+      [
+        "--on-event",
+        "[ $MEMDUMP_EVENT != dumped ] || { touch \(mark); until [ -e \(mark).go ]; do sleep 0.05; done; }",
+      ])
+    #expect(DumpedTarget.eventually { FileManager.default.fileExists(atPath: mark) })
+    migration.send(SIGUSR1)
+    receiver.send(SIGUSR1)
+    #expect(DumpedTarget.eventually { migration.errorText.contains("criu has dumped") })
+    #expect(DumpedTarget.eventually { receiver.errorText.contains("round-") })
+    #expect(FileManager.default.createFile(atPath: mark + ".go", contents: nil))
+    #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
+    #expect(receiver.finish() == 0)
+    target.expectThere("status")
+  }
+
+  @Test("a whole tree of processes moves, with its descendants' memory in the rounds")
+  func tree() throws {
+    let log = target.directory.file("tree")
+    let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .deletingLastPathComponent().appendingPathComponent("Programs/steady.py").path
+    let starter = try ChildProgram("/usr/bin/env", ["python3", script, log, "3"])
+    let line = try #require(starter.line(beginning: "ready pid="))
+    let pid = try #require(Int32(line.dropFirst("ready pid=".count)))
+    defer { kill(-(machine.find(pid) ?? pid), SIGKILL) }
+    func counts(_ child: Int) -> [Int] {
+      let text = (try? String(contentsOfFile: "\(log).\(child)", encoding: .utf8)) ?? ""
+      return text.split(separator: "\n").map { Int($0) ?? -1 }
+    }
+    #expect(DumpedTarget.eventually { (0..<3).allSatisfy { counts($0).count > 50 } })
+    let (receiver, place) = try target.receiver()
+    let migration = try target.migration(of: pid, to: place, ["--tree"])
+    #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
+    #expect(receiver.finish() == 0, "\(receiver.errorText)")
+    #expect(migration.events("attached").first?["processes"] as? Int == 4)
+    let arrived = (0..<3).map { counts($0).count }
+    #expect(DumpedTarget.eventually { (0..<3).allSatisfy { counts($0).count > arrived[$0] + 50 } })
+    for child in 0..<3 {
+      let all = counts(child)
+      #expect(all == Array(stride(from: 0, to: all.count * 500, by: 500)), "child \(child)")
+    }
+  }
 }

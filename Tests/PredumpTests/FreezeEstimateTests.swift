@@ -79,4 +79,21 @@ struct FreezeEstimateTests {
     let shared = estimate.nanoseconds(pages: 30_000, reads: 30_000, threads: 1)
     #expect(shared < many && shared > many / 2)
   }
+
+  @Test("sending takes what the link was measured to take, and what even a small round takes")
+  func sending() {
+    var estimate = FreezeEstimate()
+    #expect(estimate.sendingNanoseconds(pages: 1000) == 0, "nothing was sent yet")
+    // 100 MB/s, with 2048 bytes a page after compression.
+    estimate.observeSending(pages: 50_000, bytes: 102_400_000, nanoseconds: 1_024_000_000)
+    #expect(estimate.sendingNanoseconds(pages: 50_000) == 1_024_000_000)
+    #expect(estimate.sendingNanoseconds(pages: 10_000) > 204_000_000)
+    // A round that is too small for a rate shows what is fixed.
+    estimate.observeSending(pages: 10, bytes: 20_480, nanoseconds: 5_000_000)
+    #expect(estimate.sendingNanoseconds(pages: 10_000) == 204_800_000)
+    #expect(estimate.sendingNanoseconds(pages: 100) == 4_096_000)
+    // A slower link is heeded.
+    estimate.observeSending(pages: 50_000, bytes: 102_400_000, nanoseconds: 4_096_000_000)
+    #expect(estimate.sendingNanoseconds(pages: 50_000) > 1_500_000_000)
+  }
 }

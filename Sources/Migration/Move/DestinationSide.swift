@@ -7,7 +7,7 @@ internal import Predump
 final class DestinationSide {
   private static let lookMilliseconds: Int32 = 20
   /// A stranger that connects and says nothing.
-  private static let strangerNanoseconds: UInt64 = 2_000_000_000
+  private static let strangerNanoseconds: UInt64 = 500_000_000
 
   private let options: ArrivalOptions
   private let cancellation: Cancellation
@@ -164,9 +164,7 @@ final class DestinationSide {
       }
     } catch {
       // CRIU kills what it restored, unless it is killed itself.
-      for copy in present().subtracting(strangers) {
-        try? TargetProcess(pid: copy).send(signal: SIGKILL)
-      }
+      HeldProcesses(Array(present().subtracting(strangers))).end()
       throw error
     }
   }

@@ -13,18 +13,24 @@ final class HeldProcesses {
   struct Name: Equatable {
     let pid: Int32
     let startTicks: UInt64
+
+    init(pid: Int32, startTicks: UInt64) { (self.pid, self.startTicks) = (pid, startTicks) }
+
+    /// The name of a process that is there.
+    init(of pid: Int32) throws(KernelError) {
+      self.init(pid: pid, startTicks: try TargetProcess(pid: pid).startTicks)
+    }
   }
 
   private static let patienceNanoseconds: UInt64 = 10_000_000_000
   private let entries: [Entry]
 
-  /// Takes hold of the processes, the first of which must be there.
-  init(_ pids: [Int32]) throws(KernelError) {
-    var entries = [Entry(try TargetProcess(pid: pids[0]))]
-    for pid in pids.dropFirst() {
-      if let process = try? TargetProcess(pid: pid) { entries.append(Entry(process)) }
+  /// Takes hold of those that are there.
+  init(_ pids: [Int32]) {
+    entries = pids.compactMap { pid in
+      guard let process = try? TargetProcess(pid: pid) else { return nil }
+      return Entry(process)
     }
-    self.entries = entries
   }
 
   /// Takes hold of those that are still there.

@@ -33,7 +33,6 @@ struct MoveNote: Equatable {
     try Array((lines.joined(separator: "\n") + "\n").utf8).withUnsafeBufferPointer {
       bytes throws(KernelError) in try file.write(UnsafeRawBufferPointer(bytes))
     }
-    try file.sync()
   }
 
   /// Reads the note in `directory`.

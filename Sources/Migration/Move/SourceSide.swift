@@ -155,7 +155,7 @@ struct SourceSide {
   private mutating func move(
     _ directory: borrowing Directory, _ link: MoveLink, _ moment: FrozenMoment
   ) throws -> Int32 {
-    let processes = try HeldProcesses(moment.pids)
+    let processes = HeldProcesses(moment.pids)
     var dump: HeldDump
     do {
       if let failure = moment.failure { throw failure }
@@ -170,7 +170,7 @@ struct SourceSide {
       try awaitCopy(directory, link, &dump, Set(moment.pids))
       try MoveNote(
         destination: options.destination.text, identity: identity,
-        author: HeldProcesses([getpid()]).names[0], holder: HeldProcesses([dump.pid]).names[0],
+        author: HeldProcesses.Name(of: getpid()), holder: HeldProcesses.Name(of: dump.pid),
         processes: processes.names
       ).write(in: directory)
       // The point of no return: from here on our death lets nothing run here.
@@ -229,8 +229,9 @@ struct SourceSide {
     if cancellation.isCancelled { throw PredumpError.interrupted }
   }
 
-  /// Lets the copy run, and finds out whether it does.
+  /// Lets the copy run, and finds out whether it does. A wish to stop comes too late now.
   private func awaitOutcome(_ link: MoveLink) throws -> MoveOutcome {
+    link.ignoreCancellation()
     do {
       try link.put(.go)
       switch try link.take() {
@@ -244,10 +245,8 @@ struct SourceSide {
       }
     } catch {}
     // Only the destination knows.
-    let cancellation = cancellation
     let answer = OutcomeQuestion(
-      destination: options.destination, identity: identity,
-      isCancelled: { cancellation.isCancelled }
+      destination: options.destination, identity: identity, isCancelled: { false }
     ).ask(forNanoseconds: options.outcomePatienceNanoseconds)
     if let outcome = answer.outcome { return outcome }
     throw MigrationError.undecided(

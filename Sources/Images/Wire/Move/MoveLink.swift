@@ -1,4 +1,5 @@
 package import Kernel
+internal import Synchronization
 
 /// One end of a migration's own connection.
 ///
@@ -11,6 +12,7 @@ package final class MoveLink: @unchecked Sendable {
   private var output: FrameWriter
   private var input: FrameReader
   private let patience: LinkPatience
+  private let heedsCancellation = Atomic<Bool>(true)
   private var lastHeard = MonotonicClock.now
   private var heartbeat: Heartbeat?
 
@@ -83,7 +85,7 @@ package final class MoveLink: @unchecked Sendable {
       case .ended: throw .link(subject, "the other side is gone")
       case .none: break
       }
-      if patience.isCancelled() { throw .link(subject, "stopped by request") }
+      if isCancelled { throw .link(subject, "stopped by request") }
       let now = MonotonicClock.now
       if now &- lastHeard >= patience.silenceNanoseconds {
         throw .link(
@@ -95,6 +97,13 @@ package final class MoveLink: @unchecked Sendable {
         try channel.wait(forRoom: false, milliseconds: Int32(min(left, 100)))
       }
     }
+  }
+
+  /// From now on waits on, whoever wants to stop.
+  package func ignoreCancellation() { heedsCancellation.store(false, ordering: .releasing) }
+
+  private var isCancelled: Bool {
+    heedsCancellation.load(ordering: .acquiring) && patience.isCancelled()
   }
 
   /// What came before somebody was there to take it counts as heard now: nobody took anything while
@@ -118,7 +127,7 @@ package final class MoveLink: @unchecked Sendable {
     guard MonotonicClock.now < deadline else {
       throw .link(subject, "the other side takes nothing")
     }
-    if patience.isCancelled() { throw .link(subject, "stopped by request") }
+    if isCancelled { throw .link(subject, "stopped by request") }
     _ = try onFile(subject) { () throws(KernelError) in
       try channel.wait(
         forInput: false, forRoom: true, milliseconds: FrameReader.sliceMilliseconds)
