@@ -29,8 +29,6 @@ import Testing
     #expect(parts.allSatisfy { $0 > 0 })
     #expect(parts.reduce(0, +) == summary["frozen_ns"] as? UInt64)
     #expect(target.notes.isEmpty)
-    let restored = try #require(receiver.events("restored").first)
-    #expect((restored["pages_unpacked"] as? UInt64 ?? 0 > 0) == (format == "lz4"))
   }
 
   @Test("criu fails on the dump: the process runs on here") func badDump() throws {
@@ -48,7 +46,7 @@ import Testing
     let (receiver, place) = try target.receiver(criu: ["--no-such-option"])
     let migration = try target.migration(to: place)
     #expect(migration.finish() == 1)
-    #expect(migration.errorText.contains("criu restore ended"), "\(migration.errorText)")
+    #expect(migration.errorText.contains("criu restore"), "\(migration.errorText)")
     #expect(receiver.finish() == 1)
     target.expectHere("bad option")
   }
