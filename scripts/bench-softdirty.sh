@@ -46,14 +46,15 @@ pack_guest
 
 mkdir -p "$out"
 [ "$more" = yes ] || rm -f "$out"/run-*
-log=$out/run-$(printf '%03d' "$(find "$out" -name 'run-*.log' | wc -l)").log
+log=$out/last.log
 read -r load _ < /proc/loadavg
 # Some 3,000 pages in the pause: what is written, and the pages of the table that it is noted in.
 boot "$kernel" 5G $((120 + 200 * repetitions)) "$log" "mebibytes=$mebibytes" \
   "repetitions=$repetitions" pause=3 rate=800
 case $(result "$log") in
-  'ok: '*) ;;
+  'ok: '*) mv "$log" "$out/run-$(date +%s).log" ;;
   *) say "$(result "$log"); see $log"; exit 1 ;;
 esac
 MEMDUMP_BUILD=$products MEMDUMP_CRIU=$repository/.build/criu/bin/criu PYTHONDONTWRITEBYTECODE=1 \
-  exec python3 "$repository/scripts/benchmark/softdirty.py" "$out" "$(cat "$kept/$kernel/release")" "$load"
+  exec python3 "$repository/scripts/benchmark/softdirty.py" "$out" \
+  "$(cat "$kept/$kernel/release")" "$load"
