@@ -18,7 +18,7 @@ say() { printf 'bench-softdirty: %s\n' "$*" >&2; }
 readonly repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$repository/scripts/emulator.sh"
 
-readonly kernel=6.12
+readonly version=6.12
 mebibytes=1024 repetitions=5 more=no out=$repository/.build/bench-softdirty
 while [ $# -gt 0 ]; do
   case $1 in
@@ -34,7 +34,7 @@ done
 [[ $repetitions =~ ^[1-9][0-9]*$ ]] || { say "--repetitions wants a number"; exit 64; }
 
 fetch_qemu
-fetch_kernel "$kernel" || { say "not run: kernel $kernel could not be fetched"; exit 75; }
+fetch_kernel "$version" || { say "not run: kernel $version could not be fetched"; exit 75; }
 for product in memdump workload; do
   swift build --package-path "$repository" -c release --product "$product" < /dev/null >&2
 done
@@ -46,14 +46,15 @@ pack_guest
 
 mkdir -p "$out"
 [ "$more" = yes ] || rm -f "$out"/run-*
-log=$out/run-$(printf '%03d' "$(find "$out" -name 'run-*.log' | wc -l)").log
+log=$out/last.log
 read -r load _ < /proc/loadavg
 # Some 3,000 pages in the pause: what is written, and the pages of the table that it is noted in.
-boot "$kernel" 5G $((120 + 200 * repetitions)) "$log" "mebibytes=$mebibytes" \
+boot "$version" 5G $((120 + 200 * repetitions)) "$log" "mebibytes=$mebibytes" \
   "repetitions=$repetitions" pause=3 rate=800
 case $(result "$log") in
-  'ok: '*) ;;
+  'ok: '*) mv "$log" "$out/run-$(date +%s).log" ;;
   *) say "$(result "$log"); see $log"; exit 1 ;;
 esac
 MEMDUMP_BUILD=$products MEMDUMP_CRIU=$repository/.build/criu/bin/criu PYTHONDONTWRITEBYTECODE=1 \
-  exec python3 "$repository/scripts/benchmark/softdirty.py" "$out" "$(cat "$kept/$kernel/release")" "$load"
+  exec python3 "$repository/scripts/benchmark/softdirty.py" "$out" \
+  "$(cat "$kept/$version/release")" "$load"
