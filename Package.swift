@@ -31,12 +31,16 @@ let package = Package(
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
     .systemLibrary(
       name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+    .target(name: "CTLS", dependencies: ["COpenSSL"], cSettings: strictC),
     .target(name: "CCRIUImages", dependencies: ["CProtobufC"]),
 
     // Arrows point down only: memdump -> Migration -> Predump -> Tracee, Images -> Kernel.
     .target(
       name: "Kernel",
-      dependencies: ["CLinux", .product(name: "SystemPackage", package: "swift-system")],
+      dependencies: [
+        "CLinux", "COpenSSL", "CTLS", .product(name: "SystemPackage", package: "swift-system"),
+      ],
       swiftSettings: strict),
     .target(name: "Tracee", dependencies: ["CLinux", "Kernel"], swiftSettings: strict),
     .target(

@@ -9,6 +9,7 @@ readonly packages=(
   gcc libc6-dev pkg-config                              # the C targets
   liblz4-dev libxxhash-dev                              # compression and digests
   libprotobuf-c-dev protobuf-c-compiler                 # CRIU's image records
+  libssl-dev openssl                                    # TLS; certificates for its tests
   redis-server redis-tools postgresql gdb               # what the tests and the demo dump
   default-jdk-headless nodejs golang-go memcached       # more of what the tests dump
   python3 python3-venv                                  # crit, an independent reader of images

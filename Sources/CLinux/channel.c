@@ -55,6 +55,23 @@ int clinux_channel_wait(int input, int output, int milliseconds) {
   return (ends[0].revents != 0 ? 1 : 0) + (ends[1].revents != 0 ? 2 : 0);
 }
 
+void clinux_limit_silence(int fd, unsigned milliseconds) {
+  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
+}
+
+void clinux_hang_up(int fd) { shutdown(fd, SHUT_RDWR); }
+
+void clinux_close_gently(int fd, int milliseconds) {
+  char rest[4096];
+  shutdown(fd, SHUT_WR);
+  for (; milliseconds > 0; milliseconds -= 10) {
+    struct pollfd end = {.fd = fd, .events = POLLIN};
+    if (poll(&end, 1, 10) <= 0) continue;
+    if (recv(fd, rest, sizeof rest, MSG_DONTWAIT) <= 0) break;
+  }
+  close(fd);
+}
+
 int clinux_duplicate(int fd) { RESULT(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
 
 static int unix_socket(const char *path, struct sockaddr_un *address) {
@@ -87,6 +104,14 @@ int clinux_listen_unix(const char *path) {
   if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return close_after(fd, errno);
   if (listen(fd, 1) < 0) return close_after(fd, errno);
   return fd;
+}
+
+int clinux_is_stale_socket(const char *path) {
+  struct stat status;
+  if (lstat(path, &status) < 0 || !S_ISSOCK(status.st_mode) || status.st_uid != geteuid()) return 0;
+  int fd = clinux_connect_unix(path);
+  if (fd >= 0) close(fd);
+  return fd == -ECONNREFUSED;
 }
 
 /// Small frames go at once. Harmless on a socket that is none of TCP's.

@@ -37,6 +37,14 @@ package struct Directory: ~Copyable, Sendable {
       OwnedDescriptor(owning: try openNumber(name, flags: flags, mode: 0)), path: join(name))
   }
 
+  /// Whether others than its owner and root can remove and replace what is in it.
+  package func isOpenToOthers() throws(KernelError) -> Bool {
+    var status = clinux_stat()
+    _ = try invoke("fstat", on: path) { clinux_fstat(descriptor.number, &status) }
+    let isSticky = status.mode & 0o1000 != 0
+    return status.mode & 0o022 != 0 && !isSticky
+  }
+
   /// A second handle on this directory.
   package func reopen() throws(KernelError) -> Directory {
     let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC

@@ -67,6 +67,7 @@ extension MigrationError {
       self = .process(.outOfSpace(error))
     case let error as ImageError: self = .images(error)
     case let error as PredumpError: self = .process(error)
+    case let error as ChannelError: self = .process(.link(ImageError(error)))
     case let error as KernelError: self = .kernel(error)
     default:
       self = .kernel(KernelError(call: "migration", subject: "\(error)", errno: .ioError))

@@ -19,7 +19,7 @@ internal import Predump
     subcommands: [
       PredumpCommand.self, ReceiveCommand.self, RestoreCheckCommand.self, MergeCommand.self,
       InspectCommand.self, CheckCommand.self, CRIUDumpCommand.self, RestoreCommand.self,
-      ServeCommand.self, MigrateCommand.self, ResolveCommand.self,
+      ServeCommand.self, MigrateCommand.self, ResolveCommand.self, ControlCommand.self,
     ])
 
   static func main() { Launcher.run(Array(CommandLine.arguments.dropFirst())) }

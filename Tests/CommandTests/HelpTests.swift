@@ -4,7 +4,7 @@ import Testing
 @Suite struct HelpTests {
   private static let commands = [
     "predump", "receive", "restore-check", "merge", "inspect", "check", "criu-dump", "restore",
-    "serve", "migrate", "resolve",
+    "serve", "migrate", "resolve", "control",
   ]
 
   @Test("every help names exit codes and has an example", arguments: commands)

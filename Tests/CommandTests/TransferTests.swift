@@ -1,5 +1,5 @@
 import Foundation
-import Synchronization
+import Kernel
 import TestSupport
 import Testing
 
@@ -149,12 +149,13 @@ import Testing
     let socket = scratch.file("socket-\(turn)")
     let (receiver, _) = try receiver(from: "unix:\(socket)", into: directory)
     let receiverPID = receiver.pid
-    let sender = PidBox()
+    // Known only after the proxy listens.
+    let senderPID = BlockingQueue<Int32>()
     let proxy = try CuttingProxy(at: socket + ".proxy", to: socket, limit: limit) {
       switch accident {
       case .cut: return false
       case .receiverDies: kill(receiverPID, SIGKILL)
-      case .senderDies: kill(sender.get(), SIGKILL)
+      case .senderDies: if let pid = senderPID.take() { kill(pid, SIGKILL) }
       }
       return true
     }
@@ -163,7 +164,7 @@ import Testing
       "--max-rounds", "3", "--target-downtime", "1us", "--threshold-pages", "0", "--no-sync",
       "--quiet",
     ])
-    sender.set(program.pid)
+    senderPID.put(program.pid)
     let sent = try program.finish()
     proxy.wait()
     let taken = try receiver.finish()
@@ -188,21 +189,5 @@ import Testing
       accident == .receiverDies || !names.contains { $0.hasSuffix(".partial") }, "\(what) \(names)")
     try? FileManager.default.removeItem(atPath: directory)
     return proxy.passed
-  }
-
-  /// The sender's pid, which is known only after the proxy listens.
-  private final class PidBox: Sendable {
-    private let value = Atomic<Int32>(0)
-
-    func set(_ pid: Int32) { value.store(pid, ordering: .releasing) }
-
-    /// The pid, once it is known: 0 would mean this very process's group.
-    func get() -> Int32 {
-      while true {
-        let pid = value.load(ordering: .acquiring)
-        if pid > 0 { return pid }
-        usleep(100)
-      }
-    }
   }
 }

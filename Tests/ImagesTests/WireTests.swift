@@ -190,6 +190,72 @@ struct WireTests {
     try expectClean(reception, "limit")
   }
 
+  /// Words of a greeting, or of an acknowledgement.
+  private static func frame(_ kind: FrameKind, _ words: [UInt64]) -> RecordedStream.Frame {
+    RecordedStream.Frame(
+      kind: kind.rawValue, slot: 0,
+      payload: words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { Array($0) } })
+  }
+
+  @Test("whatever a hostile receiver answers, the link ends and nothing else")
+  func hostileAnswers() throws {
+    let hello = [WireFormat.magic, UInt64(WireFormat.version), 30_000, 0, 0, 0, 0, 0]
+    var answers: [[RecordedStream.Frame]] = [
+      [], [Self.frame(.hello, [])], [Self.frame(.hello, Array(hello[..<7]))],
+      [Self.frame(.acknowledge, [0])], [Self.frame(.refuse, [1])],
+      [Self.frame(.hello, hello), Self.frame(.acknowledge, [1])],
+      [Self.frame(.hello, hello), Self.frame(.acknowledge, [.max])],
+      [Self.frame(.hello, hello), Self.frame(.hello, Array(hello[..<2]))],
+      [Self.frame(.hello, hello), Self.frame(.beginRound, [1])],
+    ]
+    // A magic number, a version, and counts of rounds that this dump has not sent.
+    for (index, value) in [(0, 1), (1, 1), (3, 1), (3, .max), (3, 1 << 63)] as [(Int, UInt64)] {
+      var words = hello
+      words[index] = value
+      answers.append([Self.frame(.hello, words)])
+    }
+    for (turn, frames) in answers.enumerated() {
+      var stream = try RecordedStream(rounds: 1, compression: .none, seed: 5)
+      stream.frames = frames
+      var ends: [Int32] = [0, 0]
+      #expect(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
+      let bytes = stream.bytes
+      #expect(write(ends[1], bytes, bytes.count) == bytes.count)
+      shutdown(ends[1], Int32(SHUT_WR))
+      let error = #expect(throws: ImageError.self, "turn \(turn)") {
+        let link = try ImageLink(
+          ByteChannel(socket: OwnedDescriptor(owning: ends[0]), subject: "test"),
+          patience: LinkPatience(silenceNanoseconds: 5_000_000_000))
+        try link.finish()
+      }
+      #expect([.link, .stream].contains(error?.kind), "turn \(turn): \(String(describing: error))")
+      close(ends[1])
+    }
+  }
+
+  @Test("a round is under way from its begin, or the end of the one before, to its acknowledgement")
+  func progress() {
+    var progress = LinkProgress()
+    progress.begin(now: 100)
+    progress.commit(round: 1)
+    #expect(!progress.isSettled)
+    progress.begin(now: 110)
+    progress.commit(round: 2)
+    progress.acknowledge(rounds: 1, now: 300)
+    #expect(progress.roundsAcknowledged == 1)
+    #expect(!progress.isSettled)
+    progress.acknowledge(rounds: 2, now: 350)
+    progress.acknowledge(rounds: 2, now: 360)
+    #expect(progress.isSettled)
+    progress.begin(now: 500)
+    progress.commit(round: 3)
+    progress.acknowledge(rounds: 3, now: 520)
+    let all = progress.takeAcknowledgements()
+    #expect(all.map(\.round) == [1, 2, 3])
+    #expect(all.map(\.nanoseconds) == [200, 50, 20])
+    #expect(progress.takeAcknowledgements().isEmpty)
+  }
+
   @Test("an acknowledged round is stored, and a silent end is noticed") func answers() throws {
     var ends: [Int32] = [0, 0]
     #expect(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
@@ -213,6 +279,8 @@ struct WireTests {
       patience: LinkPatience(silenceNanoseconds: 5_000_000_000))
     let session = SessionPlace(link: link)
     _ = try writer.write(memory, index: 1, kind: .live, to: session)
+    try link.settle()
+    #expect(link.roundsAcknowledged == 1)
     #expect(ChainVerifier.verify(place).verdict == .consistentNotRestorable)
     #expect(throws: ImageError.self) {
       var record = ModelWriter.session(rounds: 2)

@@ -49,7 +49,7 @@ final class AccidentProxy: Sendable {
       ready.close()
       var isControl = true
       while !isClosed.load(ordering: .acquiring) {
-        guard let channel = (try? listener.accept(milliseconds: 20)) ?? nil else { continue }
+        guard case .channel(let channel)? = try? listener.accept(milliseconds: 20) else { continue }
         if isCut.load(ordering: .acquiring) { continue }
         let first = isControl
         isControl = false

@@ -21,10 +21,20 @@ long clinux_try_write(int fd, int kind, const void *buffer, size_t count);
 /// both, or 0 after the time. Either may be negative.
 int clinux_channel_wait(int input, int output, int milliseconds);
 
+/// TCP_USER_TIMEOUT; nothing happens to what is no TCP socket.
+void clinux_limit_silence(int fd, unsigned milliseconds);
+/// shutdown(2) of both directions; nothing happens to what is no socket.
+void clinux_hang_up(int fd);
+/// Closes a socket so that what was sent last arrives: after the other side has closed it, or after
+/// the time.
+void clinux_close_gently(int fd, int milliseconds);
+
 /// A duplicate, closed on exec.
 int clinux_duplicate(int fd);
 int clinux_connect_unix(const char *path);
 int clinux_listen_unix(const char *path);
+/// 1 if `path` is a socket of this user's at which nobody listens.
+int clinux_is_stale_socket(const char *path);
 /// `gai` gets what getaddrinfo says, 0 if it found something.
 int clinux_connect_tcp(const char *host, const char *port, int milliseconds, int *gai);
 int clinux_listen_tcp(const char *host, const char *port, int *gai);

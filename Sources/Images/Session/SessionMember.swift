@@ -40,6 +40,15 @@ public struct SessionMember: Sendable, Equatable {
 }
 
 extension SessionRecord {
+  /// Forgets every round after `round`.
+  package mutating func rollBack(to round: Int) {
+    rounds.removeSubrange(min(round, rounds.count)...)
+    members.removeAll { $0.firstRound > round }
+    for index in members.indices {
+      members[index].lastRound = min(members[index].lastRound, round)
+    }
+  }
+
   /// Takes in the members of a round that was committed.
   package mutating func add(_ members: [RoundMember], of round: Int) {
     for member in members {

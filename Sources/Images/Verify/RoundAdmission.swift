@@ -20,6 +20,32 @@ struct RoundAdmission {
   }
 
   private var parent: Parent?
+  /// Digest of the first round's record.
+  private var first: Digest128?
+
+  /// What is there, for a greeting.
+  func stored(_ count: Int) -> StoredRounds {
+    guard let parent, let first, count > 0 else { return StoredRounds() }
+    return StoredRounds(count: count, first: first, last: parent.record.fileDigest)
+  }
+
+  /// Goes on after rounds that were admitted earlier, by another receiver.
+  mutating func resume(after rounds: [String], pid: Int32, in session: borrowing Directory)
+    throws(ImageError)
+  {
+    guard let oldest = rounds.first, let newest = rounds.last else { return }
+    first = try Self.record(of: oldest, pid: pid, in: session).fileDigest
+    parent = Parent(name: newest, record: try Self.record(of: newest, pid: pid, in: session))
+  }
+
+  private static func record(of round: String, pid: Int32, in session: borrowing Directory)
+    throws(ImageError) -> RoundRecord
+  {
+    let directory = try onFile(session.join(round)) { () throws(KernelError) in
+      try session.directory(round)
+    }
+    return try RoundRecordReader.read(pid: pid, in: directory)
+  }
 
   /// Checks the round, which lies in its `.partial` directory.
   ///
@@ -49,6 +75,7 @@ struct RoundAdmission {
         "the round was not taken against the one before it")
     }
     parent = Parent(name: round.name, record: record)
+    first = first ?? record.fileDigest
   }
 
   /// Checks that the session's record is about the process that the rounds are of.

@@ -1,4 +1,4 @@
-internal import Kernel
+package import Kernel
 internal import SystemPackage
 
 /// How long to put up with the other end of a link.
@@ -21,6 +21,19 @@ extension ImageError {
   static func link(_ subject: String, _ message: String, cause: KernelError? = nil) -> ImageError {
     ImageError(.link, file: subject, message, cause: cause)
   }
+
+  /// Wraps what is wrong with a link; a stream may also go to a file, whose disk is full.
+  package init(_ error: ChannelError) {
+    let isDisk = [.noSpace, .diskQuotaExceeded].contains(error.cause?.errno)
+    self.init(
+      isDisk ? .inputOutput : .link, file: error.subject, error.message, cause: error.cause)
+  }
+}
+
+/// Runs `body` and turns a channel's failure into an `ImageError`.
+@inline(__always)
+func onChannel<Value>(_ body: () throws(ChannelError) -> Value) throws(ImageError) -> Value {
+  do throws(ChannelError) { return try body() } catch { throw ImageError(error) }
 }
 
 /// Takes frames from a channel, in bounded memory.
@@ -90,9 +103,7 @@ struct FrameReader: ~Copyable {
       }
       // Room is left: a whole frame would have been taken.
       let room = UnsafeMutableRawBufferPointer(rebasing: buffer[filled...])
-      let progress = try onFile(channel.subject) { () throws(KernelError) in
-        try channel.read(into: room)
-      }
+      let progress = try onChannel { () throws(ChannelError) in try channel.read(into: room) }
       switch progress {
       case .moved(let count): filled += count
       case .mustWait: return .none

@@ -42,9 +42,7 @@ struct FrameWriter: ~Copyable {
   ) throws(ImageError) {
     var rest = bytes
     while !rest.isEmpty {
-      let progress = try onFile(channel.subject) { () throws(KernelError) in
-        try channel.write(rest)
-      }
+      let progress = try onChannel { () throws(ChannelError) in try channel.write(rest) }
       switch progress {
       case .moved(let count): rest = UnsafeRawBufferPointer(rebasing: rest[count...])
       case .mustWait: try whenFull(sent + bytes.count - rest.count)

@@ -8,7 +8,8 @@ internal import SystemPackage
 package final class ImageLink: @unchecked Sendable {
   // Sendable because everything that changes is only touched with `mutex` held.
   private let mutex = ThreadMutex()
-  private let channel: ByteChannel
+  private var channel: ByteChannel
+  private let redial: (@Sendable () throws(ImageError) -> ByteChannel)?
   private var frames: FrameReader
   private var output: FrameWriter
   private var patience: LinkPatience
@@ -18,41 +19,103 @@ package final class ImageLink: @unchecked Sendable {
   private var hasGreeted = false
   /// Whether the receiver will say no more.
   private var isOver = false
-  /// Answers that came: the number of rounds that the receiver has, and of answers at all.
-  private var roundsAcknowledged: UInt64 = 0
+  /// Answers that came.
   private var acknowledgements = 0
+  private var progress = LinkProgress()
+  /// How often to show that this side lives when there is nothing else to say (ns).
+  private var aliveNanoseconds: UInt64
   private var failure: ImageError?
   private var slots = [Bool](repeating: false, count: WireFormat.slotLimit)
   private var isInRound = false
-  /// What was sent last of each process, as the parent of what comes next.
-  private var parents: [Int32: ParentRound] = [:]
+  /// Every round that was sent, oldest first: the last is the parent of what comes next.
+  private var sent: [ParentRound] = []
+  /// What the receiver's greeting says that it has.
+  private var stored: StoredRounds?
   private var heartbeat: Heartbeat?
 
   /// How people call the other end.
-  package var subject: String { channel.subject }
+  package let subject: String
   /// Whether the receiver answers: over a pipe it cannot.
-  package var hearsAnswers: Bool { channel.hasInput }
+  package let hearsAnswers: Bool
 
   /// Greets the receiver, and waits for its greeting if it can answer.
-  package init(_ channel: ByteChannel, patience: LinkPatience) throws(ImageError) {
+  ///
+  /// - Parameter redial: makes another connection to the receiver, for `reconnect`.
+  package init(
+    _ channel: ByteChannel, patience: LinkPatience,
+    redial: (@Sendable () throws(ImageError) -> ByteChannel)? = nil
+  ) throws(ImageError) {
     self.channel = channel
+    self.redial = redial
+    subject = channel.subject
+    hearsAnswers = channel.hasInput
     self.patience = patience
     frames = FrameReader(channel)
     output = FrameWriter(channel)
-    let abilities = channel.hasInput ? WireFormat.wantsAnswers : 0
-    try locked { (link) throws(ImageError) in
-      try link.put(
-        .hello, words: [WireFormat.magic, UInt64(WireFormat.version) | UInt64(abilities) << 32])
-      if link.channel.hasInput { try link.waitUntil { $0.hasGreeted } }
-    }
+    channel.limitSilence(nanoseconds: patience.silenceNanoseconds)
+    aliveNanoseconds = WireFormat.aliveNanoseconds(silence: patience.silenceNanoseconds)
+    try locked { (link) throws(ImageError) in try link.greet() }
     heartbeat = try onFile(channel.subject) { () throws(KernelError) in
-      try Heartbeat(nanoseconds: WireFormat.aliveNanoseconds) { [weak self] in self?.beat() }
+      try Heartbeat(nanoseconds: aliveNanoseconds) { [weak self] in self?.beat() }
+    }
+  }
+
+  /// Makes the connection anew after it broke, without waiting for long.
+  ///
+  /// - Returns: how many of the rounds that were sent the receiver has. What was sent after them is
+  ///   lost, and the next round follows them.
+  package func reconnect() throws(ImageError) -> Int {
+    guard let redial else { throw ImageError(.misuse, file: subject, "nobody can connect again") }
+    // The receiver is to notice as soon as may be.
+    mutex.withLock { self.channel.hangUp() }
+    let channel = try redial()
+    return try mutex.withLock { () throws(ImageError) -> Int in
+      self.channel = channel
+      frames = FrameReader(channel)
+      output = FrameWriter(channel)
+      channel.limitSilence(nanoseconds: patience.silenceNanoseconds)
+      (failure, stallNanoseconds, stored) = (nil, nil, nil)
+      (hasGreeted, isOver, isInRound) = (false, false, false)
+      slots = [Bool](repeating: false, count: WireFormat.slotLimit)
+      lastHeard = MonotonicClock.now
+      do throws(ImageError) { try greet() } catch {
+        failure = error
+        throw error
+      }
+      let count = stored?.count ?? 0
+      sent.removeSubrange(count...)
+      progress = LinkProgress(resumingAfter: UInt64(count))
+      return count
     }
   }
 
   /// How long nothing may move while a process stands still for it (ns); nil for the usual patience.
   package func limitStall(nanoseconds: UInt64?) {
     mutex.withLock { stallNanoseconds = nanoseconds }
+  }
+
+  /// Whether the link is known to be of no more use, which the next call will say.
+  package var isBroken: Bool { mutex.withLock { failure != nil } }
+
+  /// Complete rounds that the receiver is known to have.
+  package var roundsAcknowledged: UInt64 { mutex.withLock { progress.roundsAcknowledged } }
+
+  /// Rounds that were acknowledged since this was asked last, and how long each was under way (ns): from
+  /// its begin, or the acknowledgement of the round before it, to its own.
+  package func takeAcknowledgements() -> [(round: Int, nanoseconds: UInt64)] {
+    mutex.withLock { progress.takeAcknowledgements() }.map { (Int($0.round), $0.nanoseconds) }
+  }
+
+  /// Whether the receiver has every round that was sent, as far as it can tell.
+  package var isSettled: Bool {
+    mutex.withLock { !channel.hasInput || progress.isSettled }
+  }
+
+  /// Waits until the receiver has every round that was sent, if it can answer.
+  package func settle() throws(ImageError) {
+    try locked { (link) throws(ImageError) in
+      if link.channel.hasInput { try link.waitUntil { $0.progress.isSettled } }
+    }
   }
 
   /// From now on waits for nobody's wish to stop, and for nothing much longer: for the last words
@@ -69,6 +132,7 @@ package final class ImageLink: @unchecked Sendable {
     try locked { (link) throws(ImageError) in
       try link.put(.beginRound, words: [number])
       link.isInRound = true
+      link.progress.begin(now: MonotonicClock.now)
     }
   }
 
@@ -107,16 +171,14 @@ package final class ImageLink: @unchecked Sendable {
     }
   }
 
-  /// The round is complete: returns when the receiver has checked and stored it, if it can answer.
-  func commitRound(_ parent: ParentRound, pid: Int32) throws(ImageError) {
+  /// The round is complete on this side: the receiver acknowledges it when it has checked and stored
+  /// it, and meanwhile the next one may begin.
+  func commitRound(_ parent: ParentRound) throws(ImageError) {
     try locked { (link) throws(ImageError) in
       try link.put(.commitRound, words: [])
       link.isInRound = false
-      if link.channel.hasInput {
-        let wanted = RoundName(parent.name)?.number ?? 0
-        try link.waitUntil { $0.roundsAcknowledged >= wanted }
-      }
-      link.parents[pid] = parent
+      link.progress.commit(round: RoundName(parent.name)?.number ?? 0)
+      link.sent.append(parent)
     }
   }
 
@@ -133,6 +195,8 @@ package final class ImageLink: @unchecked Sendable {
   /// Nothing more comes: returns when the receiver has answered, if it can.
   package func finish() throws(ImageError) {
     try locked { (link) throws(ImageError) in
+      // One is for the end, and no other may be taken for it.
+      if link.channel.hasInput { try link.waitUntil { $0.progress.isSettled } }
       let before = link.acknowledgements
       try link.put(.end, words: [])
       if link.channel.hasInput { try link.waitUntil { $0.acknowledgements > before } }
@@ -140,8 +204,8 @@ package final class ImageLink: @unchecked Sendable {
     }
   }
 
-  /// What was sent last of process `pid`; nil before its first round.
-  func parent(pid: Int32) -> ParentRound? { mutex.withLock { parents[pid] } }
+  /// What was sent last; nil before the first round.
+  package var parent: ParentRound? { mutex.withLock { sent.last } }
 
   // Below here the mutex is held.
 
@@ -198,8 +262,37 @@ package final class ImageLink: @unchecked Sendable {
       try hear()
       if isDone(self) { return }
       try checkOver()
-      try checkPatience(since: began)
+      // However long the receiver takes to check: as long as it says that it lives.
+      try checkPatience(since: began, mayStall: true)
       try waitForChannel(forRoom: false)
+    }
+  }
+
+  private func greet() throws(ImageError) {
+    let abilities = channel.hasInput ? WireFormat.wantsAnswers : 0
+    try put(
+      .hello,
+      words: [
+        WireFormat.magic, UInt64(WireFormat.version) | UInt64(abilities) << 32,
+        patience.silenceNanoseconds / 1_000_000,
+      ])
+    guard channel.hasInput else { return }
+    try awaitGreeting()
+    guard let stored, stored.count > 0 else { return }
+    guard stored.count <= sent.count, stored.first == sent[0].record,
+      stored.last == sent[stored.count - 1].record
+    else {
+      throw .link(
+        subject, "the receiver holds \(stored.count) rounds that are not of this dump")
+    }
+  }
+
+  /// What is no answer at all comes from somebody else, and says nothing of images.
+  private func awaitGreeting() throws(ImageError) {
+    do throws(ImageError) { try waitUntil { $0.hasGreeted } } catch {
+      guard error.kind == .stream else { throw error }
+      throw .link(
+        subject, "no memdump receive answers, or one of another version (\(error.message))")
     }
   }
 
@@ -212,13 +305,17 @@ package final class ImageLink: @unchecked Sendable {
 
   /// A receiver that is at work says so; one that cannot answer is given all time, because who
   /// carries the pipe (ssh, say) watches over it.
-  private func checkPatience(since progress: UInt64) throws(ImageError) {
+  private func checkPatience(since progress: UInt64, mayStall: Bool = false) throws(ImageError) {
     if patience.isCancelled() { throw .link(subject, "stopped by request") }
     let now = MonotonicClock.now
-    if let stallNanoseconds, now &- progress >= stallNanoseconds {
+    if !mayStall, let stallNanoseconds, now &- progress >= stallNanoseconds {
       throw .link(subject, "too slow while the process stands still; raise --freeze-memory")
     }
-    if channel.hasInput, now &- max(progress, lastHeard) >= patience.silenceNanoseconds {
+    try checkSilence(since: progress, now)
+  }
+
+  private func checkSilence(since progress: UInt64, _ now: UInt64) throws(ImageError) {
+    if channel.hasInput, now &- min(now, max(progress, lastHeard)) >= patience.silenceNanoseconds {
       throw .link(
         subject, "the receiver was silent for \(patience.silenceNanoseconds / 1_000_000_000) s")
     }
@@ -247,15 +344,19 @@ package final class ImageLink: @unchecked Sendable {
   private func heard(_ header: FrameHeader, _ payload: UnsafeRawBufferPointer) throws(ImageError) {
     switch header.kind {
     case .hello:
-      guard let words = payload.words, words.count >= 2, words[0] == WireFormat.magic,
+      guard let words = payload.words, words.count >= 8, words[0] == WireFormat.magic,
         UInt32(truncatingIfNeeded: words[1]) == WireFormat.version
       else { throw ImageError(.stream, file: subject, "the receiver speaks another language") }
       hasGreeted = true
+      stored = StoredRounds(words: Array(words[3..<8]))
+      aliveNanoseconds = min(
+        aliveNanoseconds,
+        WireFormat.aliveNanoseconds(silence: min(words[2], 1 << 40) * 1_000_000))
     case .acknowledge:
-      guard let words = payload.words, words.count == 1 else {
+      guard let words = payload.words, words.count == 1, words[0] <= progress.roundsSent else {
         throw ImageError(.stream, file: subject, "an acknowledgement that is none")
       }
-      roundsAcknowledged = max(roundsAcknowledged, words[0])
+      progress.acknowledge(rounds: words[0], now: lastHeard)
       acknowledgements += 1
     case .refuse: throw .link(subject, "the receiver gave up: \(payload.printable)")
     case .alive: break
@@ -268,9 +369,10 @@ package final class ImageLink: @unchecked Sendable {
       guard failure == nil else { return }
       do throws(ImageError) {
         try hear()
-        if MonotonicClock.now &- lastSent >= WireFormat.aliveNanoseconds {
-          try put(.alive, words: [])
-        }
+        try checkOver()
+        let now = MonotonicClock.now
+        try checkSilence(since: 0, now)
+        if now &- lastSent >= aliveNanoseconds { try put(.alive, words: []) }
       } catch { failure = error }
     }
   }

@@ -51,9 +51,9 @@ package final class ImageReceiver {
     }
   }
 
-  private let channel: ByteChannel
+  private var channel: ByteChannel
   private let patience: LinkPatience
-  private let answers: Answers
+  private var answers: Answers
   private var frames: FrameReader
   private var session: IncomingSession
   private var heartbeat: Heartbeat?
@@ -68,7 +68,20 @@ package final class ImageReceiver {
     self.session = session
     frames = FrameReader(channel)
     answers = Answers(channel, patience)
+    channel.limitSilence(nanoseconds: patience.silenceNanoseconds)
   }
+
+  /// Goes on over another connection, after the one before broke.
+  package func resume(from channel: ByteChannel) {
+    self.channel = channel
+    frames = FrameReader(channel)
+    answers = Answers(channel, patience)
+    (isHeard, hasGreeted) = (false, false)
+    channel.limitSilence(nanoseconds: patience.silenceNanoseconds)
+  }
+
+  /// Whether the other side of the connection is a memdump.
+  package private(set) var hasGreeted = false
 
   /// Rounds that are complete.
   package var rounds: [String] { session.rounds }
@@ -124,11 +137,21 @@ package final class ImageReceiver {
         .stream, file: channel.subject,
         "the stream is of version \(version), and this memdump knows \(WireFormat.version)")
     }
+    guard words.count >= 3 else {
+      throw ImageError(.stream, file: channel.subject, "the stream's greeting is too short")
+    }
+    hasGreeted = true
     guard isHeard else { return }
-    try answers.put(.hello, words: [WireFormat.magic, UInt64(WireFormat.version)])
+    try answers.put(
+      .hello,
+      words: [
+        WireFormat.magic, UInt64(WireFormat.version), patience.silenceNanoseconds / 1_000_000,
+      ] + session.stored.words)
+    let theirs = min(words[2], 1 << 40) * 1_000_000
+    let interval = WireFormat.aliveNanoseconds(silence: min(theirs, patience.silenceNanoseconds))
     let answers = answers
     heartbeat = try onFile(channel.subject) { () throws(KernelError) in
-      try Heartbeat(nanoseconds: WireFormat.aliveNanoseconds) {
+      try Heartbeat(nanoseconds: interval) {
         try? answers.put(.alive, words: [])
       }
     }

@@ -44,6 +44,49 @@ package struct IncomingSession: ~Copyable {
     self.byteLimit = byteLimit
   }
 
+  /// Goes on with a session whose receiver ended, in the directory that has its complete rounds. What
+  /// else that left of a round is removed.
+  ///
+  /// - Throws: kind `.session` if there is nothing that could go on.
+  package init(
+    resuming session: consuming Directory, from subject: String, sync: Bool, byteLimit: UInt64
+  ) throws(ImageError) {
+    let path = session.path
+    let record = try SessionRecord.read(from: session)
+    guard record.outcome != .complete, record.outcome != .completeOverBudget else {
+      throw ImageError(.session, file: path, "the dump that is there is complete")
+    }
+    let rounds = try Self.completeRounds(of: session)
+    var admission = RoundAdmission()
+    try admission.resume(after: rounds, pid: record.target.pid, in: session)
+    self.init(into: session, from: subject, sync: sync, byteLimit: byteLimit)
+    self.admission = admission
+    self.rounds = rounds
+    outcome = nil
+  }
+
+  /// The complete rounds, oldest first. Others are removed.
+  private static func completeRounds(of session: borrowing Directory) throws(ImageError)
+    -> [String]
+  {
+    let names = try onFile(session.path) { () throws(KernelError) in try session.names() }
+    for name in names where name.hasSuffix(ImageFormat.partialSuffix) {
+      guard RoundName(String(name.dropLast(ImageFormat.partialSuffix.count))) != nil,
+        let partial = try? session.directory(name)
+      else { continue }
+      for file in (try? partial.names()) ?? [] { try? partial.removeFile(file) }
+      try? session.removeDirectory(name)
+    }
+    var rounds: [String] = []
+    while names.contains(RoundName.text(rounds.count + 1)) {
+      rounds.append(RoundName.text(rounds.count + 1))
+    }
+    return rounds
+  }
+
+  /// What is there, for a greeting.
+  var stored: StoredRounds { admission.stored(rounds.count) }
+
   /// Carries out one frame.
   ///
   /// - Throws: kind `.stream` if no memdump would send it, errors of the disk, and what is wrong with

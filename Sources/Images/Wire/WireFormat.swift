@@ -5,7 +5,7 @@ enum WireFormat {
   /// The first bytes of the first frame's payload, "MDMPWIRE" read as little endian.
   static let magic: UInt64 = 0x4552_4957_504d_444d
   /// Counts up when a stream of an older program could be taken for something else.
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   /// Set in the hello of a sender that can hear the receiver.
   static let wantsAnswers: UInt32 = 1
 
@@ -24,8 +24,11 @@ enum WireFormat {
   /// Rounds of one session.
   static let roundLimit = ImageChain.depthLimit
 
-  /// How often a side that has nothing else to say shows that it lives (ns).
-  static let aliveNanoseconds: UInt64 = 3_000_000_000
+  /// How often a side that has nothing else to say shows that it lives (ns), to one that puts up with
+  /// so much silence.
+  static func aliveNanoseconds(silence: UInt64) -> UInt64 {
+    min(3_000_000_000, max(silence / 4, 100_000_000))
+  }
 
   /// Seeds a frame's checksum with its header and its place in the stream, so that no frame can be
   /// lost, doubled or moved unnoticed.
@@ -39,7 +42,7 @@ enum WireFormat {
 
 /// What a frame says.
 enum FrameKind: UInt8 {
-  /// Magic, version and abilities; both sides' first frame.
+  /// Magic, version, abilities, and the silence (ms) that breaks the link; both sides' first frame.
   case hello = 1
   /// A round begins; its number.
   case beginRound = 2

@@ -8,17 +8,14 @@ package struct FinishedRound: ~Copyable, @unchecked Sendable {
   /// What its children need to know of it.
   package let asParent: ParentRound
   private let partial: PartialRound
-  private let pid: Int32
   private let sync: Bool
 
   init(
-    _ partial: consuming PartialRound, _ round: ParentRound, totals: RoundTotals, pid: Int32,
-    sync: Bool
+    _ partial: consuming PartialRound, _ round: ParentRound, totals: RoundTotals, sync: Bool
   ) {
     self.totals = totals
     asParent = round
     self.partial = partial
-    self.pid = pid
     self.sync = sync
   }
 
@@ -29,9 +26,9 @@ package struct FinishedRound: ~Copyable, @unchecked Sendable {
   /// - Throws: what could not be synced or renamed; the partial directory is removed then. If only the
   ///   very last sync of the session's directory fails, the round exists but may not survive a power cut.
   package consuming func publish(_ beforePublishing: () -> Void = {}) throws(ImageError) {
-    let (round, pid, sync) = (asParent, pid, sync)
+    let (round, sync) = (asParent, sync)
     if sync { try partial.syncFiles() }
     beforePublishing()
-    try partial.publish(as: round, pid: pid, sync: sync)
+    try partial.publish(as: round, sync: sync)
   }
 }

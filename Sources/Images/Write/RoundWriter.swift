@@ -124,7 +124,7 @@ package struct RoundWriter: ~Copyable {
     for file in files { try record.append(file) }
     let digest = try record.finish(totals, sync: sync).digest
     let round = ParentRound(partial.name, record: digest, imageVersion: images.imageVersion)
-    return FinishedRound(partial, round, totals: totals, pid: pid, sync: sync)
+    return FinishedRound(partial, round, totals: totals, sync: sync)
   }
 
   /// As `finish` and `publish`: only then does the round exist.

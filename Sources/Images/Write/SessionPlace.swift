@@ -61,7 +61,7 @@ package struct SessionPlace: ~Copyable {
   /// What a round needs to know of its parent.
   func parent(_ name: String, pid: Int32) throws(ImageError) -> ParentRound {
     if let local { return try ParentRound(name, in: local.directory, pid: pid) }
-    guard let parent = link?.parent(pid: pid), parent.name == name else {
+    guard let parent = link?.parent, parent.name == name else {
       throw ImageError(.misuse, file: path, "the parent \(name) was not sent before")
     }
     return parent
@@ -121,9 +121,9 @@ struct PartialRound: ~Copyable, ImageFolder {
   borrowing func syncFiles() throws(ImageError) { try local?.unsynced.sync() }
 
   /// Gives the round its name, here and there. `round` is what its children need to know of it.
-  consuming func publish(as round: ParentRound, pid: Int32, sync: Bool) throws(ImageError) {
+  consuming func publish(as round: ParentRound, sync: Bool) throws(ImageError) {
     try local?.publish(sync: sync)
-    try outgoing?.commit(round, pid: pid)
+    try outgoing?.commit(round)
   }
 }
 
@@ -143,8 +143,8 @@ final class OutgoingRound {
     try OutgoingFile(name, over: link)
   }
 
-  func commit(_ round: ParentRound, pid: Int32) throws(ImageError) {
+  func commit(_ round: ParentRound) throws(ImageError) {
     isCommitted = true
-    try link.commitRound(round, pid: pid)
+    try link.commitRound(round)
   }
 }

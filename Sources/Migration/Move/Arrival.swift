@@ -60,8 +60,8 @@ public enum Arrival {
     do {
       try options.criu.checkPresent()
       let listener: Listener
-      do throws(KernelError) { listener = try Listener(options.receipt.source) } catch {
-        throw ImageError(.link, file: options.receipt.source.text, "\(error)", cause: error)
+      do throws(ChannelError) { listener = try Listener(options.receipt.source) } catch {
+        throw ImageError(error)
       }
       let side = DestinationSide(options, cancellation, onEvent)
       return try side.run(listener)

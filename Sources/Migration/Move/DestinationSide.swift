@@ -30,7 +30,7 @@ final class DestinationSide {
   }
 
   /// Receives and restores a process.
-  func run(_ listener: borrowing Listener) throws -> RestoreSummary {
+  func run(_ listener: Listener) throws -> RestoreSummary {
     let directory = options.receipt.imagesDirectory
     var hooks = MoveHooks(
       command: options.onEvent, timeoutNanoseconds: options.hookTimeoutNanoseconds,
@@ -65,7 +65,7 @@ final class DestinationSide {
 
   // MARK: Until the images are here
 
-  private func receiveRounds(_ listener: borrowing Listener) throws -> ImageReceipt.Summary {
+  private func receiveRounds(_ listener: Listener) throws -> ImageReceipt.Summary {
     let readsCompressed = try options.criu.readsCompressedImages()
     var failure: (any Error)?
     do {
@@ -88,14 +88,16 @@ final class DestinationSide {
     } catch { throw failure ?? error }
   }
 
-  private func nextConnection(_ listener: borrowing Listener) throws -> ByteChannel {
+  private func nextConnection(_ listener: Listener) throws -> ByteChannel {
     while true {
       if cancellation.isCancelled { throw PredumpError.interrupted }
       // The source gives up on the first connection, if it does.
       if let link, case .aborted(let text)? = try link.take(within: 0) {
         throw MigrationError.refusedThere(text)
       }
-      if let channel = try listener.accept(milliseconds: Self.lookMilliseconds) { return channel }
+      if case .channel(let channel) = try listener.accept(milliseconds: Self.lookMilliseconds) {
+        return channel
+      }
     }
   }
 
@@ -144,7 +146,7 @@ final class DestinationSide {
 
   // MARK: From the copy on
 
-  private func restore(_ listener: borrowing Listener) throws -> RestoreSummary {
+  private func restore(_ listener: Listener) throws -> RestoreSummary {
     var restore = RestoreOptions(directory: options.receipt.imagesDirectory)
     restore.criu = options.criu
     restore.arguments = options.arguments
@@ -173,7 +175,7 @@ final class DestinationSide {
   ///
   /// - Throws: if it says anything else, or nothing. Nobody but this side decides then: a `go` that
   ///   got lost is answered with `aborted` when the source asks.
-  private func awaitGo(_ link: MoveLink, _ listener: borrowing Listener) throws {
+  private func awaitGo(_ link: MoveLink, _ listener: Listener) throws {
     while true {
       switch try link.take(within: Self.lookMilliseconds) {
       case .go: return
@@ -181,7 +183,9 @@ final class DestinationSide {
       case nil: break
       default: throw MigrationError.peer("\(link.subject) says what makes no sense")
       }
-      if let channel = try listener.accept(milliseconds: 0), let asking = hear(channel) {
+      if case .channel(let channel) = try listener.accept(milliseconds: 0),
+        let asking = hear(channel)
+      {
         question = asking
         throw ImageError(.link, file: link.subject, "the source lost this connection")
       }
@@ -195,7 +199,7 @@ final class DestinationSide {
   }
 
   /// Sees that the source hears the outcome.
-  private func tell(_ outcome: MoveOutcome, _ listener: borrowing Listener) {
+  private func tell(_ outcome: MoveOutcome, _ listener: Listener) {
     let message: MoveMessage =
       switch outcome {
       case .running(let number): .running(pid: number ?? pid)
@@ -217,7 +221,8 @@ final class DestinationSide {
         onEvent(.awaitingQuestion(outcome))
       }
       // It may give up on a connection before this side notices.
-      guard let channel = try? listener.accept(milliseconds: current == nil ? 100 : 0),
+      guard
+        case .channel(let channel)? = try? listener.accept(milliseconds: current == nil ? 100 : 0),
         let asking = hear(channel), (try? asking.put(message)) != nil
       else { continue }
       current = asking

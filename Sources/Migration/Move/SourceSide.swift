@@ -84,11 +84,9 @@ struct SourceSide {
   private func connect() throws -> MoveLink {
     let cancellation = cancellation
     let channel: ByteChannel
-    do throws(KernelError) {
+    do throws(ChannelError) {
       channel = try options.destination.connect(milliseconds: Self.connectMilliseconds)
-    } catch {
-      throw ImageError(.link, file: options.destination.text, "\(error)", cause: error)
-    }
+    } catch { throw ImageError(error) }
     guard channel.hasInput, options.destination != .standard else {
       throw MigrationError.peer(
         "a migration takes two connections that go both ways: unix:PATH or tcp:HOST:PORT")

@@ -9,6 +9,7 @@ struct RoundCopier {
   private let cancellation: Cancellation?
   private var throttle: Throttle
   private var debt: ScanDebt?
+  private var history: StreamHistory?
   private var chunk: Chunk?
   /// What the round holds so far, and what is planned, of the process or object that is being copied.
   private(set) var populated = PopulatedSet()
@@ -28,10 +29,14 @@ struct RoundCopier {
   ///
   /// - Parameters:
   ///   - reader: reads what is planned, and takes what is unchanged from the parent.
+  ///   - history: notes what is stored.
   ///   - debt: of the scans whose pages are stored.
-  mutating func begin(_ reader: RoundReader, debt: ScanDebt? = nil) {
+  mutating func begin(
+    _ reader: RoundReader, _ history: StreamHistory? = nil, debt: ScanDebt? = nil
+  ) {
     flush()
     self.reader = reader
+    self.history = history
     self.debt = debt
     populated = PopulatedSet()
   }
@@ -63,6 +68,7 @@ struct RoundCopier {
       populated.append(piece)
       throttle.spend(piece.byteCount, cancellation)
       debt?.pay(piece)
+      history?.willStore(piece)
       position = piece.end
     }
   }
@@ -107,6 +113,7 @@ struct RoundCopier {
       }
       let piece = PageRange(start: position, pageCount: UInt64(taken))
       populated.append(piece)
+      history?.willStore(piece)
       position = piece.end
       stored += UInt64(taken)
     }

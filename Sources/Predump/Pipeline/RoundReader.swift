@@ -10,6 +10,8 @@ final class RoundReader: Sendable {
   private let source: Source?
   private let held: PopulatedSet
   private let digests: PageDigests
+  /// Whether nothing that is read needs to be noted.
+  private let isFirst: Bool
   private let state = Mutex(State())
 
   private struct State {
@@ -52,6 +54,7 @@ final class RoundReader: Sendable {
     self.source = source
     held = history.held
     digests = history.digests
+    isFirst = history.held.runs.isEmpty && !history.wasRolledBack
   }
 
   /// Fills a chunk. For one thread at a time for each chunk.
@@ -88,7 +91,7 @@ final class RoundReader: Sendable {
   private func replaceUnchanged(_ chunk: Chunk) -> [PageRange] {
     // A first round is not noted: digesting all of the process would cost it more than the second
     // round saves. What is written again and again is met there.
-    if case .memory = source, held.runs.isEmpty { return [] }
+    if case .memory = source, isFirst { return [] }
     var unchanged = PopulatedSet()
     var cursor = PopulatedSet.Cursor(held, from: chunk.start ?? 0)
     chunk.replaceUnchanged(

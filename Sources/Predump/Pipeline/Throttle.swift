@@ -20,9 +20,11 @@ struct Throttle: Sendable {
     Self.wait(until: paidUntil, cancellation)
   }
 
-  /// Waits in short pieces, so that a wish to stop is heard.
-  static func wait(until deadline: UInt64, _ cancellation: Cancellation?) {
-    while !(cancellation?.isCancelled ?? false) {
+  /// Waits in short pieces, so that a wish to stop is heard, and until `isOver`.
+  static func wait(
+    until deadline: UInt64, _ cancellation: Cancellation?, isOver: () -> Bool = { false }
+  ) {
+    while !(cancellation?.isCancelled ?? false), !isOver() {
       let now = MonotonicClock.now
       if now >= deadline { return }
       MonotonicClock.pause(nanoseconds: min(deadline - now, 50_000_000))

@@ -82,6 +82,8 @@ public enum ConvergenceReason: String, Sendable {
   case fewPages = "few-pages"
   /// The estimated freeze is within the target downtime.
   case withinTargetDowntime = "within-target-downtime"
+  /// Somebody asked for the last round (`Cancellation.requestFinal`).
+  case requested
 }
 
 /// Why more rounds will not help.

@@ -53,7 +53,8 @@ struct FreezeEstimate: Sendable, Equatable {
   /// Counting the dirty pages, which is the scan of a freeze, took so much time.
   mutating func observeScan(nanoseconds: UInt64) { scanNanoseconds = Double(nanoseconds) }
 
-  /// A live round of so many pages took so long from its begin until the receiver had acknowledged it.
+  /// A live round of so many pages took so long from its begin, or the acknowledgement of the round
+  /// before it if that came later, to its own.
   mutating func observeSending(pages: UInt64, bytes: UInt64, nanoseconds: UInt64) {
     guard nanoseconds > 0 else { return }
     let time = Double(nanoseconds)

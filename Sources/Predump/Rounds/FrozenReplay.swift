@@ -20,8 +20,12 @@ enum FrozenReplay {
   static func write(
     _ copy: borrowing FrozenCopy, _ objects: borrowing SharedObjectCopy,
     _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ writer: consuming RoundWriter,
-    unchanged: inout UInt64
+    _ plan: RoundPlan, unchanged: inout UInt64
   ) throws(RoundFailure) -> RoundWriter {
+    if let confirmed = plan.confirmedRounds {
+      for member in members { member.member.history.begin(round: plan.index, confirmed: confirmed) }
+      objects.begin(round: plan.index, confirmed: confirmed)
+    }
     // Not to be interrupted: what was copied is the only complete image.
     var copier = RoundCopier(pipeline: pipeline, cancellation: nil)
     // The chunks come with their pages: these only look for unchanged ones.
@@ -31,7 +35,7 @@ enum FrozenReplay {
       do throws(CopyFailure) {
         for index in members.indices {
           if index > 0 { pipeline.beginProcess(members[index].member.pid) }
-          copier.begin(readers[index])
+          copier.begin(readers[index], members[index].member.history)
           try write(&members[index], copy, &copier)
           copier.flush()
         }
@@ -79,7 +83,7 @@ enum FrozenReplay {
       let object = objects.object(position)
       copier.flush()
       pipeline.beginSharedObject(object.id)
-      copier.begin(reader)
+      copier.begin(reader, objects.history(position))
       var record = members[object.member].described.addressSpace.vmas[object.vma]
       while let item = items.first, item.vma == position {
         items.removeFirst()

@@ -84,7 +84,7 @@ struct FrozenRound: ~Copyable {
       if copy.hasOverflow {
         // More than the memory for it: the processes wait for the images.
         finished = try FrozenReplay.write(
-          copy, objects, &members, pipeline, writer, unchanged: &unchanged)
+          copy, objects, &members, pipeline, writer, plan, unchanged: &unchanged)
         report.pages = members.reduce(0) { $0 + $1.pagesStored }
         report.frozenNanoseconds = try thaw(held, &report.commandNanoseconds)
         onThaw(report)
@@ -95,7 +95,7 @@ struct FrozenRound: ~Copyable {
         _ = consume preferred
         onThaw(report)
         finished = try FrozenReplay.write(
-          copy, objects, &members, pipeline, writer, unchanged: &unchanged)
+          copy, objects, &members, pipeline, writer, plan, unchanged: &unchanged)
       }
       let described = members.map(\.described)
       var statistics = RoundStatistics()

@@ -34,7 +34,10 @@ extension LiveRound {
       let reader = RoundReader(.object(open), history)
       copier.flush()
       pipeline.beginSharedObject(object.id)
-      copier.begin(reader)
+      if let confirmed = plan.confirmedRounds {
+        history.begin(round: plan.index, confirmed: confirmed)
+      }
+      copier.begin(reader, history)
       var record = parts[object.member].described.addressSpace.vmas[object.vma]
       try SharedObjects.scan(open, history, comparer, faults: engineFaults) {
         (range, fate) throws(CopyFailure) in

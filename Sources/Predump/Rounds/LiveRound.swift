@@ -143,7 +143,10 @@ struct LiveRound: ~Copyable {
     var part = Part(
       member: member, reader: RoundReader(.memory(member.view.sharedMemory), member.history),
       described: member.described(space))
-    progress.copier.begin(part.reader, debt: member.tracker.debt)
+    if let confirmed = plan.confirmedRounds {
+      member.history.begin(round: plan.index, confirmed: confirmed)
+    }
+    progress.copier.begin(part.reader, member.history, debt: member.tracker.debt)
     do throws(RoundFailure) {
       if stops {
         let planned = try scanStopped(&part, &progress)
@@ -194,7 +197,11 @@ struct LiveRound: ~Copyable {
           progress.meter.report(pagesDone: progress.pagesBefore + reader.progress.pages)
           plan.faults.reach(.midRound)
         }
-      } catch { throw RoundFailure(error) }
+      } catch {
+        // The scan may have taken written bits that nobody was told of.
+        member.history.willStore(record.range)
+        throw RoundFailure(error)
+      }
     }
   }
 
@@ -244,6 +251,8 @@ extension LiveRound {
         try member.tracker.scan(record, isFrozen: false, previous: &cursor) {
           (range, fate) throws(CopyFailure) in
           planned.append(Planned(range: range, fate: fate, vma: index))
+          // Not when it is copied: its written bit is gone now.
+          if fate == .store { member.history.willStore(range) }
         }
       } catch { throw RoundFailure(error) }
     }

@@ -14,6 +14,9 @@ struct RoundPlan: Sendable {
   var compression: PageCompression
   var sync: Bool
   var faults: FaultPlan
+  /// Rounds that are known to be safe, where others may be lost and taken again; nil where a lost
+  /// round ends the dump.
+  var confirmedRounds: Int?
   var startedAt = WallClock.secondsSince1970
   var uptimeMicroseconds = MonotonicClock.sinceBoot / 1000
   var began = MonotonicClock.now

@@ -47,6 +47,13 @@ struct SharedObjectCopy: ~Copyable {
 
   func object(_ position: Int) -> SharedObjects.Object { objects[position] }
 
+  func history(_ position: Int) -> StreamHistory { histories[position] }
+
+  /// A round begins that may be lost.
+  func begin(round: Int, confirmed: Int) {
+    for history in histories { history.begin(round: round, confirmed: confirmed) }
+  }
+
   /// One for each object, by position, for chunks that come with their pages.
   func readers() -> [RoundReader] { histories.map { RoundReader(nil, $0) } }
 

@@ -74,6 +74,19 @@ struct ImagesDirectory: ~Copyable {
     return prepared
   }
 
+  /// Creates the directory at `path`, or opens it if it is empty; or, to go on with the session in it,
+  /// with what is there.
+  static func prepare(_ path: String, goesOn: Bool) throws(PredumpError) -> Prepared {
+    if goesOn { return try prepare(path) }
+    return try prepareEmpty(path)
+  }
+
+  /// Whether there is a directory at `path` that holds a session.
+  static func holdsSession(_ path: String) -> Bool {
+    guard let directory = try? Directory.open(path, followSymlink: false) else { return false }
+    return (try? SessionRecord.read(from: directory)) != nil
+  }
+
   /// The directory name of round `index`.
   static func roundName(_ index: Int) -> String {
     let digits = String(index)
@@ -99,7 +112,10 @@ struct ImagesDirectory: ~Copyable {
 
     func write() throws(ImageError) {
       try place.pointLatest(to: name)
-      try place.write(record, sync: sync)
+      do throws(ImageError) { try place.write(record, sync: sync) } catch {
+        // The round is published: that the link broke since, what is sent next will say.
+        if error.kind != .link { throw error }
+      }
     }
   }
 
@@ -115,6 +131,9 @@ struct ImagesDirectory: ~Copyable {
 
   /// An entry was written.
   mutating func accept(_ entry: Entry) { record = entry.record }
+
+  /// Forgets every round after `round`: the receiver does not have them.
+  mutating func rollBack(to round: Int) { record.rollBack(to: round) }
 
   /// Says how the session stands.
   mutating func mark(_ outcome: SessionOutcome) throws(PredumpError) {
@@ -161,6 +180,18 @@ struct ImagesDirectory: ~Copyable {
       try? place.write(record, sync: false)
     }
     try? place.link?.finish()
+  }
+
+  /// Adds to a broken link what the receiver is known to have, if the rounds are nowhere else.
+  func explain(_ error: PredumpError) -> PredumpError {
+    guard case .link(let cause) = error, let link = place.link, link.hearsAnswers, !place.isLocal
+    else { return error }
+    let count = link.roundsAcknowledged
+    return .link(
+      ImageError(
+        .link, file: cause.file,
+        cause.message + "; the receiver has acknowledged \(count) round\(count == 1 ? "" : "s")",
+        cause: cause.cause))
   }
 
   /// Removes the record of a session without rounds, and its directory if that was created for it.

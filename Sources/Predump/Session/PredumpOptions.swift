@@ -13,8 +13,13 @@ public struct PredumpOptions: Sendable {
   /// Where the images are sent, to an `ImageReceipt`; nil if they are only stored. The process must
   /// then not be left killed: the link may break after the freeze.
   public var destination: Endpoint?
+  /// Who this side is to a destination that is secured by TLS, and whom it believes.
+  public var tls: TLSCredentials?
   /// How long the receiver may be silent before the link counts as broken (ns).
   public var linkTimeoutNanoseconds: UInt64 = 30_000_000_000
+  /// How long to try to reach the receiver again after the link broke (ns); 0 ends the dump then. For
+  /// a process alone whose images are not stored here, too, and without `hooks.onFrozen`.
+  public var reconnectNanoseconds: UInt64 = 0
   /// How pages are stored.
   public var compression: PageCompression = .lz4(pagesPerBlock: 64, acceleration: 1)
   /// When to stop going round.

@@ -35,6 +35,8 @@ struct PredumpSession: ~Copyable {
   private var restarts = 0
   private var roundsBeforeRestart = 0
   private var reports: [RoundReport] = []
+  /// What the last live round found and stored.
+  private var lastLive: (members: [RoundMember], plan: RoundPlan)?
   private let residentPages: UInt64
   /// How long processes stood still for scans and for the freeze (ns).
   private var stopNanoseconds: UInt64 = 0
@@ -76,7 +78,7 @@ struct PredumpSession: ~Copyable {
     } catch {
       session.images.abandon(after: error)
       if case .link = error, cancellation.isCancelled { throw .interrupted }
-      throw error
+      throw session.images.explain(error)
     }
   }
 
@@ -170,29 +172,67 @@ struct PredumpSession: ~Copyable {
 
   private mutating func runUntilExec() throws(PredumpError) -> PredumpSummary {
     while true {
-      let verdict = try runLiveRound()
-      switch verdict {
-      case .nextRound:
-        Throttle.wait(
-          until: MonotonicClock.now + options.pauseBetweenRoundsNanoseconds, cancellation)
-        continue
-      case .stalled(let reason) where options.policy.onStall == .abort:
-        throw .notConverged(reason: reason, rounds: reports.count)
-      case .stalled, .converged: break
-      }
-      if cancellation.isCancelled { throw .interrupted }
-      guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
-      try hooks.tell(.converged)
-      let (freeze, held) = try runFrozenRound(verdict)
-      let withinBudget = freeze.ownNanoseconds <= options.policy.targetDowntimeNanoseconds
-      let summary = try finish(withinBudget ? .complete : .completeOverBudget, freeze: freeze)
-      // Last of all: whatever failed before, the process runs on.
-      do throws(TraceError) { try held.release(leaving: options.leave) } catch {
-        throw PredumpError(error)
-      }
-      if options.leave != .running { try hooks.tell(.thawed) }
-      return summary
+      do throws(PredumpError) {
+        if let summary = try runStep() { return summary }
+      } catch { try resume(after: error) }
     }
+  }
+
+  /// Connects again after the link broke, if that is what the user wants: the rounds that the receiver
+  /// does not have are taken again.
+  ///
+  /// - Throws: `error`, if not, or why nobody can be reached.
+  private mutating func resume(after error: PredumpError) throws(PredumpError) {
+    guard case .link = error, options.reconnectNanoseconds > 0, let link = images.place.link,
+      link.hearsAnswers, !cancellation.isCancelled
+    else { throw error }
+    onEvent(.warning("\(error); trying to reach the receiver again"))
+    let kept = try DumpLink.reconnect(link, options, cancellation)
+    onEvent(.warning("the receiver is back, with \(kept) of \(reports.count) complete rounds"))
+    images.rollBack(to: kept)
+    for member in tree.members { member.rollBack(to: kept) }
+    objects.rollBack(to: kept)
+    reports.removeSubrange(min(kept, reports.count)...)
+    pendingHistory.removeSubrange(min(kept, pendingHistory.count)...)
+    roundsBeforeRestart = min(roundsBeforeRestart, kept)
+    parent = link.parent
+  }
+
+  /// A live round and, if that is the last one, the freeze.
+  ///
+  /// - Returns: nil if it is not over yet.
+  private mutating func runStep() throws(PredumpError) -> PredumpSummary? {
+    var verdict = try runLiveRound()
+    switch verdict {
+    case .nextRound:
+      let link = images.place.link
+      Throttle.wait(
+        until: MonotonicClock.now + options.pauseBetweenRoundsNanoseconds, cancellation
+      ) { cancellation.wantsFinal || link?.isBroken ?? false }
+      guard cancellation.wantsFinal, let lastLive, !(link?.isBroken ?? false) else { return nil }
+      // At once, whatever was written during the pause; only what is predicted is new.
+      try settle()
+      var report = reports[reports.count - 1]
+      try judge(&report, lastLive.members, lastLive.plan)
+      verdict = .converged(.requested)
+    case .stalled(let reason) where options.policy.onStall == .abort:
+      throw .notConverged(reason: reason, rounds: reports.count)
+    case .stalled, .converged: break
+    }
+    if cancellation.isCancelled { throw .interrupted }
+    guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
+    try hooks.tell(.converged)
+    let (freeze, held) = try runFrozenRound(verdict)
+    let withinBudget = freeze.ownNanoseconds <= options.policy.targetDowntimeNanoseconds
+    let outcome: SessionOutcome = withinBudget ? .complete : .completeOverBudget
+    // Without the round that was just taken it is not over: the process runs on.
+    guard let summary = try finish(outcome, freeze: freeze) else { return nil }
+    // Last of all: whatever failed before, the process runs on.
+    do throws(TraceError) { try held.release(leaving: options.leave) } catch {
+      throw PredumpError(error)
+    }
+    if options.leave != .running { try hooks.tell(.thawed) }
+    return summary
   }
 
   private mutating func runLiveRound() throws(PredumpError) -> Verdict {
@@ -227,6 +267,7 @@ struct PredumpSession: ~Copyable {
     parent = finished.asParent
     let entry = images.entry(plan.name, round: plan.index, members)
     pendingHistory.append(0)
+    lastLive = (members, plan)
     if publishesLate {
       try judge(&report, members, plan)
       if report.verdict == .nextRound {
@@ -240,13 +281,18 @@ struct PredumpSession: ~Copyable {
     // The process is not to stand still for a disk: what it writes meanwhile counts.
     do throws(ImageError) { try finished.publish(plan, entry) } catch { throw PredumpError(error) }
     images.accept(entry)
-    estimate.observeSending(
-      pages: report.totals.pagesStored, bytes: report.totals.payloadBytes,
-      nanoseconds: MonotonicClock.now - plan.began)
     try hooks.tell(.postRound, plan)
     try judge(&report, members, plan)
+    var broken: PredumpError?
+    if report.verdict != .nextRound, let link = images.place.link, !link.isSettled {
+      // The process is not to stand still for what is under way: it arrives first. What it writes
+      // meanwhile counts.
+      do throws(ImageError) { try link.settle() } catch { broken = PredumpError(error) }
+      try judge(&report, members, plan)
+    }
     reports.append(report)
     onEvent(.roundFinished(report))
+    if let broken { throw broken }
     return report.verdict ?? .nextRound
   }
 
@@ -278,14 +324,23 @@ struct PredumpSession: ~Copyable {
       comparedPages: pending.comparedPageCount)
     predictedNanoseconds = freeze
     // A process that is not to run on is held until the receiver has its last round.
-    if images.place.link?.hearsAnswers ?? false, options.leave != .running {
+    if let link = images.place.link, link.hearsAnswers, options.leave != .running {
+      for answer in link.takeAcknowledgements() {
+        let sent = answer.round <= reports.count ? reports[answer.round - 1] : report
+        estimate.observeSending(
+          pages: sent.totals.pagesStored, bytes: sent.totals.payloadBytes,
+          nanoseconds: answer.nanoseconds)
+      }
       freeze += estimate.sendingNanoseconds(pages: pending.pageCount)
     }
     let now = MonotonicClock.now
-    report.verdict = options.policy.verdict(
-      for: ConvergencePolicy.Sample(
-        rounds: reports.count + 1 - roundsBeforeRestart, pendingPages: pendingHistory,
-        estimatedFreezeNanoseconds: freeze, elapsedNanoseconds: now - began))
+    report.verdict =
+      cancellation.wantsFinal
+      ? .converged(.requested)
+      : options.policy.verdict(
+        for: ConvergencePolicy.Sample(
+          rounds: reports.count + 1 - roundsBeforeRestart, pendingPages: pendingHistory,
+          estimatedFreezeNanoseconds: freeze, elapsedNanoseconds: now - began))
     report.estimatedFreezeNanoseconds = freeze
     report.began = plan.began
     report.end(at: now)
@@ -326,10 +381,8 @@ struct PredumpSession: ~Copyable {
       &tree, pipeline, images: images, objects, comparer, scanner, crew,
       onThaw: { report in
         onEvent(.thawed(report))
-        if options.leave == .running {
-          link?.limitStall(nanoseconds: nil)
-          try? hooks.tell(.thawed, plan)
-        }
+        link?.limitStall(nanoseconds: nil)
+        if options.leave == .running { try? hooks.tell(.thawed, plan) }
       },
       onWarning: { text in onEvent(.warning(text)) })
     let freeze = outcome.report
@@ -356,10 +409,20 @@ struct PredumpSession: ~Copyable {
     return (freeze, held)
   }
 
+  /// - Returns: nil if rounds were lost, which are to be taken again.
   private mutating func finish(_ outcome: SessionOutcome, freeze: FreezeReport?)
-    throws(PredumpError) -> PredumpSummary
+    throws(PredumpError) -> PredumpSummary?
   {
-    try images.finish(outcome)
+    while true {
+      do throws(PredumpError) {
+        try images.finish(outcome)
+        break
+      } catch {
+        let before = reports.count
+        try resume(after: error)
+        if reports.count < before { return nil }
+      }
+    }
     return PredumpSummary(
       outcome: outcome, rounds: reports, freeze: freeze,
       wallNanoseconds: MonotonicClock.now - began,
@@ -375,7 +438,9 @@ struct PredumpSession: ~Copyable {
       index: index, name: ImagesDirectory.roundName(index), parent: parent,
       kind: kind, includesDescendants: options.includesDescendants,
       compression: options.compression, sync: options.sync,
-      faults: options.faults)
+      faults: options.faults,
+      confirmedRounds: options.reconnectNanoseconds == 0
+        ? nil : images.place.link.map { Int($0.roundsAcknowledged) })
   }
 
   /// What a freeze would find, and how long it takes to find out.

@@ -9,10 +9,16 @@ public enum ImageReceipt {
     public var imagesDirectory: String
     /// Where they come from; a Unix or TCP address is listened at, for one connection.
     public var source: Endpoint = .standard
+    /// Who this side is to those who connect by TLS, and whom it believes.
+    public var tls: TLSCredentials?
     /// Bytes that may be stored in all.
     public var byteLimit = UInt64.max
     /// How long the sender may be silent before the link counts as broken (ns).
     public var linkTimeoutNanoseconds: UInt64 = 30_000_000_000
+    /// How long to wait for the sender to connect again after the link broke (ns); 0 ends the receipt
+    /// then. With it the directory may also hold the complete rounds of a receipt that ended before
+    /// its dump.
+    public var reconnectNanoseconds: UInt64 = 0
     /// Whether a round survives a power cut once it is acknowledged.
     public var sync = true
 
@@ -24,8 +30,12 @@ public enum ImageReceipt {
   public enum Event: Sendable {
     /// The sender may connect; a TCP port is the real one.
     case listening(Endpoint)
+    /// Somebody came who may not send, and went again; why.
+    case refused(String)
     /// The sender is there.
     case connected
+    /// The link broke, and why; the sender may connect again.
+    case broken(String)
     /// A round is stored and checked.
     case round(name: String)
   }
@@ -48,67 +58,142 @@ public enum ImageReceipt {
   public static func run(
     _ options: Options, cancellation: Cancellation = Cancellation(), onEvent: (Event) -> Void
   ) throws(PredumpError) -> Summary {
-    try run(options, cancellation: cancellation, onEvent: onEvent) {
-      () throws(PredumpError) in try connect(options.source, cancellation, onEvent)
+    let door = try Door(options, cancellation)
+    return try run(options, cancellation: cancellation, onEvent: onEvent, door) {
+      () throws(PredumpError) in try door.next(nil, onEvent)
     }
   }
 
-  /// As `run` above, over the connection that `connect` waits for once the directory is ready.
+  /// As `run` above, over the connection that `connect` waits for once the directory is ready. That is
+  /// never made anew.
   package static func run(
     _ options: Options, cancellation: Cancellation, onEvent: (Event) -> Void,
     connect: () throws(PredumpError) -> ByteChannel
   ) throws(PredumpError) -> Summary {
-    let prepared = try ImagesDirectory.prepareEmpty(options.imagesDirectory)
-    let wasCreated = prepared.wasCreated
-    let channel: ByteChannel
-    do throws(PredumpError) {
-      channel = try connect()
-    } catch {
-      ImagesDirectory.removeEmpty(options.imagesDirectory, wasCreated: wasCreated)
-      throw error
-    }
-    let receiver = ImageReceiver(
-      from: channel,
-      into: IncomingSession(
-        into: prepared.take(), from: channel.subject, sync: options.sync,
-        byteLimit: options.byteLimit),
-      patience: LinkPatience(silenceNanoseconds: options.linkTimeoutNanoseconds) {
-        cancellation.isCancelled
-      })
-    let result: ImageReceiver.Result
-    do throws(ImageError) {
-      result = try receiver.run { onEvent(.round(name: $0)) }
-    } catch {
-      if receiver.rounds.isEmpty {
-        ImagesDirectory.removeEmpty(options.imagesDirectory, wasCreated: wasCreated)
-      }
-      if error.kind == .link, cancellation.isCancelled { throw .interrupted }
-      throw PredumpError(error)
-    }
-    if result.rounds.isEmpty {
-      ImagesDirectory.removeEmpty(options.imagesDirectory, wasCreated: wasCreated)
-    }
-    return Summary(rounds: result.rounds, outcome: result.outcome)
+    try run(options, cancellation: cancellation, onEvent: onEvent, nil, connect: connect)
   }
 
-  private static func connect(
-    _ source: Endpoint, _ cancellation: Cancellation, _ onEvent: (Event) -> Void
-  ) throws(PredumpError) -> ByteChannel {
-    do throws(KernelError) {
-      if source == .standard {
-        let channel = try ByteChannel.standard(sending: false)
-        onEvent(.connected)
-        return channel
+  private static func run(
+    _ options: Options, cancellation: Cancellation, onEvent: (Event) -> Void, _ door: Door?,
+    connect: () throws(PredumpError) -> ByteChannel
+  ) throws(PredumpError) -> Summary {
+    let place = try Place(options)
+    do throws(PredumpError) {
+      let channel = try connect()
+      let receiver = ImageReceiver(
+        from: channel, into: try place.session(from: channel.subject, options),
+        patience: LinkPatience(silenceNanoseconds: options.linkTimeoutNanoseconds) {
+          cancellation.isCancelled
+        })
+      defer { if receiver.rounds.isEmpty { place.removeEmpty() } }
+      while true {
+        let failure: ImageError
+        do throws(ImageError) {
+          let result = try receiver.run { onEvent(.round(name: $0)) }
+          return Summary(rounds: result.rounds, outcome: result.outcome)
+        } catch { failure = error }
+        if failure.kind == .link, cancellation.isCancelled { throw .interrupted }
+        // Who is no memdump does not end what others have begun.
+        guard options.reconnectNanoseconds > 0, let door,
+          failure.kind == .link || !receiver.hasGreeted
+        else { throw PredumpError(failure) }
+        onEvent(.broken("\(failure)"))
+        let deadline = MonotonicClock.now + options.reconnectNanoseconds
+        receiver.resume(from: try door.next((deadline, failure), onEvent))
       }
-      let listener = try Listener(source)
-      onEvent(.listening(listener.endpoint))
-      while !cancellation.isCancelled {
-        if let channel = try listener.accept(milliseconds: 100) {
+    } catch {
+      if !place.isTaken { place.removeEmpty() }
+      throw error
+    }
+  }
+
+  /// The directory, and whether it was made for this.
+  private final class Place {
+    private let path: String
+    private let wasCreated: Bool
+    private let resumes: Bool
+    private var directory: Directory?
+    /// Whether a session stores into it.
+    private(set) var isTaken = false
+
+    init(_ options: Options) throws(PredumpError) {
+      let path = options.imagesDirectory
+      let resumes = options.reconnectNanoseconds > 0 && ImagesDirectory.holdsSession(path)
+      let prepared = try ImagesDirectory.prepare(path, goesOn: resumes)
+      wasCreated = prepared.wasCreated
+      directory = prepared.take()
+      (self.path, self.resumes) = (path, resumes)
+    }
+
+    func session(from subject: String, _ options: Options) throws(PredumpError) -> IncomingSession {
+      guard let directory = directory.take() else {
+        throw .imagesDirectory(path: path, reason: "it is in use")
+      }
+      isTaken = true
+      if !resumes {
+        return IncomingSession(
+          into: directory, from: subject, sync: options.sync, byteLimit: options.byteLimit)
+      }
+      do throws(ImageError) {
+        return try IncomingSession(
+          resuming: directory, from: subject, sync: options.sync, byteLimit: options.byteLimit)
+      } catch { throw PredumpError(error) }
+    }
+
+    /// Removes what was made, if no round is in it.
+    func removeEmpty() {
+      if resumes { return }
+      ImagesDirectory.removeEmpty(path, wasCreated: wasCreated)
+    }
+  }
+
+  /// Where the sender comes in.
+  private final class Door {
+    private let listener: Listener?
+    private let cancellation: Cancellation
+
+    init(_ options: Options, _ cancellation: Cancellation) throws(PredumpError) {
+      self.cancellation = cancellation
+      if options.source == .standard {
+        listener = nil
+        return
+      }
+      do throws(ChannelError) {
+        let tls = try options.tls.map { (files) throws(ChannelError) in
+          try TLSContext(files, isServer: true)
+        }
+        // A receiver that died left its socket where its successor is to listen.
+        listener = try Listener(
+          options.source, tls: tls, replacesStale: options.reconnectNanoseconds > 0)
+      } catch { throw .link(ImageError(error)) }
+    }
+
+    /// The next connection.
+    ///
+    /// - Parameter end: until when to wait for one, and why the one before broke.
+    func next(_ end: (deadline: UInt64, failure: ImageError)?, _ onEvent: (Event) -> Void)
+      throws(PredumpError) -> ByteChannel
+    {
+      do throws(ChannelError) {
+        guard let listener else {
+          let channel = try ByteChannel.standard(sending: false)
           onEvent(.connected)
           return channel
         }
-      }
-    } catch { throw .link(ImageError(.link, file: source.text, "\(error)", cause: error)) }
-    throw .interrupted
+        if end == nil { onEvent(.listening(listener.endpoint)) }
+        while !cancellation.isCancelled {
+          if let end, MonotonicClock.now >= end.deadline { break }
+          switch try listener.accept(milliseconds: 100, isCancelled: { cancellation.isCancelled }) {
+          case .nobody: break
+          case .refused(let error): onEvent(.refused("\(error)"))
+          case .channel(let channel):
+            onEvent(.connected)
+            return channel
+          }
+        }
+      } catch { throw .link(ImageError(error)) }
+      if let end, !cancellation.isCancelled { throw PredumpError(end.failure) }
+      throw .interrupted
+    }
   }
 }

@@ -11,7 +11,7 @@ final class TreeMember {
   /// Process id of its parent.
   let parent: Int32
   /// Index of the first round that holds it.
-  let since: Int
+  private(set) var since: Int
   var view: TargetView
   var tracker: DirtyTracker
   /// What the chain holds of its own memory.
@@ -38,6 +38,16 @@ final class TreeMember {
     self.view = view
     self.parent = parent ?? 0
     self.since = since
+  }
+
+  /// Every round after `round` is lost.
+  func rollBack(to round: Int) {
+    since = min(since, round + 1)
+    history.rollBack(to: round)
+    // What waits for the freeze is still written; but it may be held by nobody now.
+    tracker.hot = HotPages()
+    // What a lost scan owes, the history knows.
+    _ = tracker.debt?.settle()
   }
 
   /// Whether it has exited or called execve.

@@ -35,6 +35,10 @@ struct MigrateCommand: Subcommand {
     guard let destination = target.to else {
       throw ValidationError("Missing expected argument '--to <dest>': where does it go?")
     }
+    if destination.isSecured || target.reconnect != nil {
+      throw ValidationError(
+        "migrate has neither tls: nor --reconnect: forward a socket with ssh -L, and use unix:PATH")
+    }
     if destination == .standard {
       throw ValidationError(
         "--to - is one stream: a migration has to hear what became of the process. Forward a "
@@ -62,6 +66,8 @@ struct MigrateCommand: Subcommand {
     do throws(KernelError) { try watch.start() } catch {
       throw CommandFailure(PredumpError.kernel(error))
     }
+    let control = try ControlServer.open(move.control, status, cancellation)
+    defer { control?.finish() }
     let teller = MigrateTeller(console, reporter, status, isQuiet: talk.quiet)
     do throws(MigrationError) {
       let summary = try Migrate.run(options, cancellation: cancellation) { teller.handle($0) }

@@ -21,6 +21,7 @@ struct PredumpCommand: Subcommand {
       """)
 
   @OptionGroup(title: "What and where to") var target: TargetOptions
+  @OptionGroup(title: "What and where to") var tls: TLSOptions
   @OptionGroup(title: "When to freeze") var convergence: ConvergenceOptions
   @OptionGroup(title: "The rounds") var gentle: GentleOptions
   @OptionGroup(title: "The freeze") var freeze: FreezeOptions
@@ -32,6 +33,11 @@ struct PredumpCommand: Subcommand {
     try talk.validate()
     try freeze.validate()
     try commands.validate(noFinal: freeze.noFinal)
+    _ = try tls.credentials(for: target.to)
+    if target.reconnect != nil && commands.onFrozen != nil {
+      throw ValidationError(
+        "--reconnect may freeze the process again: what --on-frozen made would be void")
+    }
     guard target.to != nil else { return }
     if freeze.leave == .killed {
       throw ValidationError(
@@ -59,6 +65,9 @@ struct PredumpCommand: Subcommand {
     do throws(KernelError) { try watch.start() } catch {
       throw CommandFailure(PredumpError.kernel(error))
     }
+    let control = try ControlServer.open(
+      commands.control, status, cancellation, takesFinalRound: !freeze.noFinal)
+    defer { control?.finish() }
     do throws(PredumpError) {
       let summary = try Predump.run(
         options, cancellation: cancellation,
@@ -80,7 +89,10 @@ struct PredumpCommand: Subcommand {
     var options = PredumpOptions(pid: target.pid, imagesDirectory: target.imagesDirectory ?? "")
     options.imagesDirectory = target.imagesDirectory
     options.destination = target.to
+    // Validated.
+    options.tls = try? tls.credentials(for: target.to)
     options.linkTimeoutNanoseconds = target.linkTimeout.nanoseconds
+    options.reconnectNanoseconds = target.reconnect?.nanoseconds ?? 0
     options.includesDescendants = target.tree
     convergence.apply(to: &options)
     gentle.apply(to: &options)
@@ -119,6 +131,8 @@ struct PredumpCommand: Subcommand {
           + "--target-downtime, or let --on-stall final take the longer freeze")
     default:
       let failure = CommandFailure(error)
+      // The receiver, not this side, knows what is kept there: what it has acknowledged, at least.
+      if case .link = error, target.imagesDirectory == nil { return failure }
       guard rounds > 0 else { return failure }
       return CommandFailure(failure.status, kind: failure.kind, "\(failure.message); \(kept)")
     }

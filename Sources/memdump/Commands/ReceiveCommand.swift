@@ -10,7 +10,7 @@ struct ReceiveCommand: Subcommand {
     abstract: "Store a dump that memdump predump --to sends, checked round by round.",
     usage: "memdump receive --images-dir DIR [--from SOURCE] [options]",
     discussion: """
-      Takes one dump and ends. TCP is neither encrypted nor authenticated: use ssh between machines.
+      Takes one dump and ends. tcp: is neither encrypted nor authenticated; tls: is both.
       Example:
         memdump receive --images-dir /var/tmp/dump --from unix:/run/memdump.sock
       \(ExitStatus.line([
@@ -26,7 +26,7 @@ struct ReceiveCommand: Subcommand {
 
   @Option(
     help: ArgumentHelp(
-      "- (standard input, the default), or listen at unix:PATH or tcp:HOST:PORT.",
+      "- (standard input, the default), or listen at unix:PATH, tcp: or tls:HOST:PORT.",
       valueName: "source"),
     transform: Destination.parse)
   var from = Endpoint.standard
@@ -36,6 +36,14 @@ struct ReceiveCommand: Subcommand {
     help: ArgumentHelp("The silence that breaks the link (default: 30s).", valueName: "time"),
     transform: DurationValue.parser(1_000_000_000...3_600_000_000_000))
   var linkTimeout = DurationValue(nanoseconds: 30_000_000_000)
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "When the link breaks, wait so long for the sender (predump --reconnect) to come again; goes "
+        + "on in DIR, too.", valueName: "time"),
+    transform: DurationValue.parser(1_000_000_000...86_400_000_000_000))
+  var reconnect: DurationValue?
 
   @Option(
     parsing: .unconditional,
@@ -51,6 +59,7 @@ struct ReceiveCommand: Subcommand {
   @Flag(name: .shortAndLong, help: "Errors only.")
   var quiet = false
 
+  @OptionGroup var tls: TLSOptions
   @OptionGroup(title: "To restore it, too") var arrive: ArriveOptions
   @OptionGroup var output: OutputOptions
 
@@ -59,6 +68,13 @@ struct ReceiveCommand: Subcommand {
     guard !imagesDirectory.isEmpty else {
       throw ValidationError("--images-dir is empty; name a new or an empty directory")
     }
+    if arrive.restore, reconnect != nil || from.isSecured {
+      throw ValidationError("--restore has neither tls: nor --reconnect: forward a socket with ssh")
+    }
+    if reconnect != nil && from == .standard {
+      throw ValidationError("--reconnect is for a socket: nobody can connect to a pipe again")
+    }
+    _ = try tls.credentials(for: from)
   }
 
   func console() -> Console { output.console }
@@ -93,7 +109,10 @@ struct ReceiveCommand: Subcommand {
   private var options: ImageReceipt.Options {
     var options = ImageReceipt.Options(imagesDirectory: imagesDirectory)
     options.source = from
+    // Validated.
+    options.tls = try? tls.credentials(for: from)
     options.linkTimeoutNanoseconds = linkTimeout.nanoseconds
+    options.reconnectNanoseconds = reconnect?.nanoseconds ?? 0
     options.byteLimit = maxSize?.bytes ?? .max
     options.sync = !noSync
     return options
@@ -107,6 +126,8 @@ struct ReceiveCommand: Subcommand {
       } else if !quiet {
         console.print("Listening at \(endpoint.text)")
       }
+    case .refused(let reason): console.warn("refused who connected: \(reason)")
+    case .broken(let reason): console.warn("\(reason); waiting for the sender to connect again")
     case .connected: break
     case .round(let name):
       if console.isJSON {

@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import Predump
 
-/// The user's commands.
+/// The user's commands, before and during a dump.
 struct CommandOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -19,6 +19,11 @@ struct CommandOptions: ParsableArguments {
     help: ArgumentHelp("After which a command has failed (default: 1m).", valueName: "time"),
     transform: DurationValue.parser(1_000_000...86_400_000_000_000))
   var hookTimeout = DurationValue(nanoseconds: 60_000_000_000)
+
+  @Option(
+    help: ArgumentHelp(
+      "Listen there for memdump control.", valueName: "socket"))
+  var control: String?
 
   func validate(noFinal: Bool) throws {
     if noFinal, onFrozen != nil {

@@ -3,10 +3,11 @@ internal import Kernel
 
 /// An option that names the other side of a transfer.
 enum Destination {
-  /// Reads `-`, `unix:PATH` or `tcp:HOST:PORT`.
+  /// Reads `-`, `unix:PATH`, `tcp:HOST:PORT` or `tls:HOST:PORT`.
   static func parse(_ text: String) throws -> Endpoint {
     guard let endpoint = Endpoint(text) else {
-      throw ValidationError("must be -, unix:PATH or tcp:HOST:PORT, such as tcp:[::1]:7000")
+      throw ValidationError(
+        "must be -, unix:PATH, tcp:HOST:PORT or tls:HOST:PORT, such as tcp:[::1]:7000")
     }
     return endpoint
   }

@@ -42,6 +42,9 @@ struct MoveOptions: ParsableArguments {
       "Where criu works and notes are kept (default: /var/tmp).", valueName: "dir"))
   var workDir = "/var/tmp"
 
+  @Option(help: ArgumentHelp("Listen there for memdump control.", valueName: "socket"))
+  var control: String?
+
   func validate() throws {
     if onEvent?.isEmpty ?? false { throw ValidationError("the command of --on-event is empty") }
     if workDir.isEmpty { throw ValidationError("--work-dir is empty; name a directory") }

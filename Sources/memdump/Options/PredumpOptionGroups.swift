@@ -21,7 +21,7 @@ struct TargetOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Send them to memdump receive: - (stdout), unix:PATH, tcp:HOST:PORT.", valueName: "dest"),
+      "Send to: -, unix:PATH, tcp:HOST:PORT, tls:HOST:PORT.", valueName: "dest"),
     transform: Destination.parse)
   var to: Endpoint?
 
@@ -31,7 +31,21 @@ struct TargetOptions: ParsableArguments {
     transform: DurationValue.parser(1_000_000_000...3_600_000_000_000))
   var linkTimeout = DurationValue(nanoseconds: 30_000_000_000)
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "If the link breaks, seek the receiver again so long.", valueName: "time"),
+    transform: DurationValue.parser(1_000_000_000...86_400_000_000_000))
+  var reconnect: DurationValue?
+
   func validate() throws {
+    if reconnect != nil {
+      guard to != nil, to != .standard, imagesDirectory == nil, !tree else {
+        throw ValidationError(
+          "--reconnect is for one process (no --tree) that is sent to a socket, and not stored here "
+            + "(no --images-dir)")
+      }
+    }
     if imagesDirectory?.isEmpty ?? false {
       throw ValidationError("--images-dir is empty; name a new or an empty directory")
     }
@@ -70,28 +84,27 @@ struct ConvergenceOptions: ParsableArguments {
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "So few dirty pages are worth no other round (default: 64).", valueName: "n"),
+      "So few dirty pages end the rounds (default: 64).", valueName: "n"),
     transform: WholeNumber.parser(0...1_000_000_000))
   var thresholdPages: UInt64 = 64
 
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "What a round must shrink the dirty set by; less twice is a stall (default: 10).",
+      "To shrink it by less, twice, is a stall (default: 10).",
       valueName: "percent"),
     transform: WholeNumber.parser(0...100))
   var minShrink: UInt64 = 10
 
   @Option(
     help: ArgumentHelp(
-      "Then freeze all the same, or give up: final or abort (default: final).",
-      valueName: "action"),
+      "Then: final (freeze) or abort (default: final).", valueName: "action"),
     transform: Choice.parser(StallAction.self))
   var onStall = StallAction.final
 
   @Option(
     help: ArgumentHelp(
-      "When the process calls execve: restart or abort (default: abort).", valueName: "action"),
+      "On its execve: restart or abort (default: abort).", valueName: "action"),
     transform: Choice.parser(ExecAction.self))
   var onExec = ExecAction.abort
 
@@ -110,8 +123,7 @@ struct ConvergenceOptions: ParsableArguments {
 struct FreezeOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The process afterwards: running, stopped or killed (default: running).",
-      valueName: "state"),
+      "Then: running, stopped, killed (default: running).", valueName: "state"),
     transform: Choice.parser(LeaveState.self))
   var leave = LeaveState.running
 
@@ -130,7 +142,7 @@ struct FreezeOptions: ParsableArguments {
     transform: SizeValue.parser(1 << 20...1 << 40, multipleOf: 4096))
   var freezeMemory = SizeValue(bytes: 512 << 20)
 
-  @Flag(help: "In the freeze compare every page with the images (a long freeze).")
+  @Flag(help: "In the freeze compare every page: a long freeze.")
   var verifyFinal = false
 
   func validate() throws {
@@ -205,7 +217,7 @@ struct TalkOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Within a round: auto (a bar on a terminal), plain (lines) or none.", valueName: "kind"))
+      "What to show within a round.", valueName: "kind"))
   var progress = Progress.auto
 
   @Flag(name: .shortAndLong, help: "Errors only.")

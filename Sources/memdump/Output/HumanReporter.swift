@@ -159,6 +159,7 @@ final class HumanReporter: PredumpReporter {
     case .converged(.fewPages): say("Converged: few pages are left.")
     case .converged(.withinTargetDowntime):
       say("Converged: the freeze should take no longer than asked for.")
+    case .converged(.requested): say("The last round was asked for.")
     case .stalled(let reason):
       progress.erase()
       if !talk.isQuiet {

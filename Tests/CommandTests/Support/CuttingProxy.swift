@@ -6,30 +6,57 @@ import Synchronization
 final class CuttingProxy: Sendable {
   private let passedBytes = Atomic<Int>(0)
   private let hasActed = Atomic<Bool>(false)
+  private let cutCount = Atomic<Int>(0)
   private let done = BlockingQueue<Void>()
 
   /// Bytes that went from the sender to the receiver.
   var passed: Int { passedBytes.load(ordering: .acquiring) }
+  /// How many connections were cut.
+  var cuts: Int { cutCount.load(ordering: .acquiring) }
   /// Whether the stream came as far as that.
   var acted: Bool { hasActed.load(ordering: .acquiring) }
 
   /// Listens at `path` and passes on to `target`.
   ///
-  /// - Parameter act: called after `limit` bytes; false to break the link then.
+  /// - Parameters:
+  ///   - bytesPerSecond: what passes at most; nil for all that there is.
+  ///   - act: called after `limit` bytes; false to break the link then.
   init(
-    at path: String, to target: String, limit: Int, _ act: @escaping @Sendable () -> Bool
+    at path: String, to target: String, limit: Int = .max, bytesPerSecond: Int? = nil,
+    _ act: @escaping @Sendable () -> Bool
   ) throws {
     let listener = BlockingQueue<Void>()
     _ = try OSThread(name: "proxy") { [self] in
       defer { done.put(()) }
       guard let waiting = try? Listener(.unix(path: path)) else { return listener.close() }
       listener.close()
-      guard let sender = (try? waiting.accept(milliseconds: 20_000)) ?? nil,
+      guard case .channel(let sender)? = try? waiting.accept(milliseconds: 20_000),
         let receiver = try? Endpoint.unix(path: target).connect(milliseconds: 1000)
       else { return }
-      try? pass(sender, receiver, limit, act)
+      try? pass(sender, receiver, limit, bytesPerSecond, act)
     }
     // Closed as soon as the sender may connect.
+    _ = listener.take()
+  }
+
+  /// Listens at `path` and passes on to `target`, again and again: each connection is cut after so many
+  /// bytes, and the one after all of `cuts` is left alone.
+  init(at path: String, to target: String, cuts: [Int]) throws {
+    let listener = BlockingQueue<Void>()
+    _ = try OSThread(name: "proxy") { [self] in
+      defer { done.put(()) }
+      guard let waiting = try? Listener(.unix(path: path)) else { return listener.close() }
+      listener.close()
+      for cut in cuts + [nil] as [Int?] {
+        guard case .channel(let sender)? = try? waiting.accept(milliseconds: 20_000),
+          let receiver = try? Endpoint.unix(path: target).connect(milliseconds: 1000)
+        else { return }
+        hasActed.store(false, ordering: .releasing)
+        try? pass(sender, receiver, cut.map { passed + $0 } ?? .max, nil) { false }
+        if !acted { return }
+        cutCount.add(1, ordering: .acquiringAndReleasing)
+      }
+    }
     _ = listener.take()
   }
 
@@ -37,7 +64,8 @@ final class CuttingProxy: Sendable {
   func wait() { _ = done.take() }
 
   private func pass(
-    _ sender: ByteChannel, _ receiver: ByteChannel, _ limit: Int, _ act: () -> Bool
+    _ sender: ByteChannel, _ receiver: ByteChannel, _ limit: Int, _ bytesPerSecond: Int?,
+    _ act: () -> Bool
   ) throws {
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65536, alignment: 16)
     defer { buffer.deallocate() }
@@ -54,6 +82,9 @@ final class CuttingProxy: Sendable {
       if case .moved(let count) = forth {
         try write(UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: receiver)
         passedBytes.add(count, ordering: .acquiringAndReleasing)
+        if let bytesPerSecond {
+          MonotonicClock.pause(nanoseconds: UInt64(count) * 1_000_000_000 / UInt64(bytesPerSecond))
+        }
       }
       let back = try receiver.read(into: buffer)
       if case .moved(let count) = back {

@@ -26,7 +26,9 @@ package final class MoveLink: @unchecked Sendable {
     output = FrameWriter(channel)
     input = FrameReader(channel)
     heartbeat = try onFile(channel.subject) { () throws(KernelError) in
-      try Heartbeat(nanoseconds: WireFormat.aliveNanoseconds) { [weak self] in
+      let silence = patience.silenceNanoseconds
+      return try Heartbeat(nanoseconds: WireFormat.aliveNanoseconds(silence: silence)) {
+        [weak self] in
         try? self?.put(.alive, [])
       }
     }
