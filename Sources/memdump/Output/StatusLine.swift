@@ -1,3 +1,4 @@
+internal import Images
 internal import Kernel
 internal import Predump
 internal import Synchronization
