@@ -42,9 +42,9 @@ package struct RegionMerger: Sendable {
       if !right.isEmpty { right.advance(to: current[right.index]) }
       let start = min(left.start, right.start)
       var end = UInt64.max
-      var categories: PageCategories = []
-      left.cut(&end, &categories, from: start)
-      right.cut(&end, &categories, from: start)
+      let before = left.cut(&end, from: start)
+      let after = right.cut(&end, from: start)
+      let categories = Self.merged(before, after)
       left.consume(until: end)
       right.consume(until: end)
       let head = PageRange(start: start, end: min(end, position))
@@ -53,6 +53,16 @@ package struct RegionMerger: Sendable {
       if !tail.isEmpty { carried.append(PageRegion(range: tail, categories: categories)) }
     }
     current.removeAll(keepingCapacity: true)
+  }
+
+  /// Written is what either report calls so. But a page that was the kernel's page of zeros, or a guard
+  /// page, in one report alone holds data, or held it: between the two it was written, or dropped.
+  private static func merged(_ before: PageCategories?, _ after: PageCategories?)
+    -> PageCategories
+  {
+    guard let before, let after else { return before ?? after ?? [] }
+    return before.union(after).subtracting(.dataless)
+      .union(before.intersection(after).intersection(.dataless))
   }
 
   /// What is left of a list: from somewhere in its region `index` on.
@@ -76,14 +86,14 @@ package struct RegionMerger: Sendable {
       categories = region.categories
     }
 
-    func cut(_ end: inout UInt64, _ categories: inout PageCategories, from start: UInt64) {
-      if isEmpty { return }
-      if self.start == start {
-        categories.formUnion(self.categories)
-        end = min(end, self.end)
-      } else {
-        end = min(end, self.start)
-      }
+    /// Ends the piece that begins at `start` where this region does, or before this region.
+    ///
+    /// - Returns: the region's categories, if the piece is a part of it.
+    func cut(_ end: inout UInt64, from start: UInt64) -> PageCategories? {
+      if isEmpty { return nil }
+      let isPart = self.start == start
+      end = min(end, isPart ? self.end : self.start)
+      return isPart ? categories : nil
     }
 
     mutating func consume(until position: UInt64) {

@@ -40,6 +40,24 @@ struct RegionMergerTests {
       ])
   }
 
+  @Test(
+    "a page that holds data in one of two reports is not taken for one that holds none",
+    arguments: [PageCategories.zero, .guardPage])
+  func keepsData(_ dataless: PageCategories) {
+    let (data, none): (PageCategories, PageCategories) = (
+      [.present, .written], [.present, .written, dataless]
+    )
+    for (first, second) in [(data, none), (none, data), (none, none)] {
+      var merger = RegionMerger()
+      merger.add(region(0..<4, first))
+      #expect(flushed(&merger, before: 0).isEmpty)
+      merger.add(region(0..<2, second))
+      let expected = first == none && second == none ? none : data
+      #expect(flushed(&merger, before: 2) == [region(0..<2, expected)])
+      #expect(flushed(&merger, before: nil) == [region(2..<4, first)])
+    }
+  }
+
   @Test("a flush keeps what lies behind it")
   func flushSplits() {
     var merger = RegionMerger()
