@@ -49,6 +49,13 @@ long clinux_splice(int from, int to, size_t count) {
   return moved < 0 ? -errno : moved;
 }
 
+int clinux_ended_socket(void) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return -errno;
+  close(ends[1]);
+  return ends[0];
+}
+
 int clinux_pipe(int out[2]) { return pipe2(out, O_CLOEXEC) < 0 ? -errno : 0; }
 
 int clinux_spawn(const char *program, char *const arguments[], int directory, int input, int discards,

@@ -21,6 +21,20 @@ struct uffd_writeprotect {
   uint64_t mode;
 };
 
+struct uffd_copy {
+  uint64_t target, source, length, mode;
+  int64_t copied;
+};
+struct uffd_zeropage {
+  struct uffd_range range;
+  uint64_t mode;
+  int64_t zeroed;
+};
+struct uffd_message {
+  uint8_t event, reserved[7];
+  uint64_t flags, address, thread;
+};
+
 // The sizes are part of the ioctl numbers: a wrong one would be another call.
 _Static_assert(sizeof(struct clinux_page_region) == 24, "struct page_region");
 _Static_assert(sizeof(struct clinux_scan) == 96, "struct pm_scan_arg");
@@ -28,13 +42,21 @@ _Static_assert(sizeof(struct uffd_api) == 24, "struct uffdio_api");
 _Static_assert(sizeof(struct uffd_register) == 32, "struct uffdio_register");
 _Static_assert(sizeof(struct uffd_writeprotect) == 24, "struct uffdio_writeprotect");
 
+_Static_assert(sizeof(struct uffd_copy) == 40, "struct uffdio_copy");
+_Static_assert(sizeof(struct uffd_zeropage) == 32, "struct uffdio_zeropage");
+_Static_assert(sizeof(struct uffd_message) == 32, "struct uffd_msg");
+
 #define PAGEMAP_SCAN_ _IOWR('f', 16, struct clinux_scan)
 #define UFFD_API_VERSION 0xAA
 #define UFFDIO_API_ _IOWR(0xAA, 0x3F, struct uffd_api)
 #define UFFDIO_REGISTER_ _IOWR(0xAA, 0x00, struct uffd_register)
 #define UFFDIO_UNREGISTER_ _IOR(0xAA, 0x01, struct uffd_range)
 #define UFFDIO_WRITEPROTECT_ _IOWR(0xAA, 0x06, struct uffd_writeprotect)
+#define UFFDIO_WAKE_ _IOR(0xAA, 0x02, struct uffd_range)
+#define UFFDIO_COPY_ _IOWR(0xAA, 0x03, struct uffd_copy)
+#define UFFDIO_ZEROPAGE_ _IOWR(0xAA, 0x04, struct uffd_zeropage)
 #define REGISTER_MODE_WP 2
+#define EVENT_PAGEFAULT 0x12
 
 static int checked_ioctl(int fd, unsigned long request, void *argument) {
   int result = ioctl(fd, request, argument);
@@ -70,4 +92,31 @@ int clinux_uffd_unregister(int uffd, uint64_t start, uint64_t byte_count) {
 int clinux_uffd_clear_protection(int uffd, uint64_t start, uint64_t byte_count) {
   struct uffd_writeprotect argument = {.range = {start, byte_count}, .mode = 0};
   return checked_ioctl(uffd, UFFDIO_WRITEPROTECT_, &argument);
+}
+
+long clinux_uffd_copy(int uffd, uint64_t target, const void *source, uint64_t byte_count) {
+  struct uffd_copy copy = {
+      .target = target, .source = (uint64_t)(uintptr_t)source, .length = byte_count};
+  if (ioctl(uffd, UFFDIO_COPY_, &copy) == 0) return (long)byte_count;
+  int error = errno;
+  return copy.copied > 0 ? (long)copy.copied : -error;
+}
+
+int clinux_uffd_zero(int uffd, uint64_t target, uint64_t byte_count) {
+  struct uffd_zeropage zero = {.range = {target, byte_count}};
+  return checked_ioctl(uffd, UFFDIO_ZEROPAGE_, &zero);
+}
+
+int clinux_uffd_wake(int uffd, uint64_t start, uint64_t byte_count) {
+  struct uffd_range argument = {start, byte_count};
+  return checked_ioctl(uffd, UFFDIO_WAKE_, &argument);
+}
+
+int clinux_uffd_next(int uffd, uint64_t *address) {
+  struct uffd_message message;
+  ssize_t count = read(uffd, &message, sizeof message);
+  if (count < 0) return errno == EAGAIN ? 0 : -errno;
+  if (count != sizeof message) return -EIO;
+  *address = message.address;
+  return message.event == EVENT_PAGEFAULT ? 1 : 2;
 }

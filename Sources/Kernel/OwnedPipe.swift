@@ -16,6 +16,19 @@ package struct OwnedPipe: ~Copyable, Sendable {
     input = OwnedDescriptor(owning: numbers[1])
   }
 
+  /// The next short line that comes out of the pipe; waits for it.
+  package func line() throws(KernelError) -> String {
+    let number = output.number
+    var word: [UInt8] = []
+    var byte: UInt8 = 0
+    while true {
+      let count = try invoke("read", on: "a pipe") { clinux_read(number, &byte, 1) }
+      if count == 0 || byte == UInt8(ascii: "\n") { break }
+      word.append(byte)
+    }
+    return String(decoding: word, as: UTF8.self)
+  }
+
   /// Moves up to `count` bytes from the pipe `source` to `target`, without copying them where the
   /// kernel can. 0 at the pipe's end.
   package static func move(

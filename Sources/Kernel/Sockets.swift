@@ -66,6 +66,11 @@ package struct ConnectedSocket: ~Copyable, Sendable {
     self.address = address
   }
 
+  /// A connection that the other side has ended already, having said nothing.
+  package static func ended() throws(KernelError) -> OwnedDescriptor {
+    OwnedDescriptor(owning: try invoke("socketpair", on: "a socket") { clinux_ended_socket() })
+  }
+
   /// Fills the whole of `buffer`. False if the other side closed the connection before its first
   /// byte.
   ///

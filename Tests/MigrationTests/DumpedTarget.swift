@@ -1,5 +1,6 @@
 import Foundation
 import Images
+import Kernel
 import Migration
 import Predump
 import TestSupport
@@ -23,7 +24,13 @@ final class DumpedTarget {
   let images: String
   private let log: String
 
-  init(_ compression: PageCompression, pages: Int = 2048) throws {
+  /// - Parameters:
+  ///   - includesDescendants: whether its child is dumped in the same rounds.
+  ///   - afterFirstRound: told the process's id and the images' directory, while the process runs.
+  init(
+    _ compression: PageCompression, pages: Int = 2048, includesDescendants: Bool = false,
+    afterFirstRound: @escaping @Sendable (Int32, String) throws -> Void = { _, _ in }
+  ) throws {
     directory = try TemporaryDirectory()
     log = directory.file("target.log")
     images = directory.file("images")
@@ -39,10 +46,26 @@ final class DumpedTarget {
     options.policy.targetDowntimeNanoseconds = 1
     options.policy.maxRounds = 3
     options.leave = .stopped
-    _ = try Predump.run(options) { _ in }
+    options.includesDescendants = includesDescendants
+    let (pid, images) = (pid, images)
+    let failure = Box<any Error>()
+    _ = try Predump.run(options) { event in
+      guard case .roundFinished(let round) = event, round.index == 1 else { return }
+      do { try afterFirstRound(pid, images) } catch { failure.value = error }
+    }
+    if let error = failure.value { throw error }
   }
 
-  deinit { kill(pid, SIGKILL) }
+  /// For `afterFirstRound`: the process forks, and both write on.
+  static func fork(_ pid: Int32, _: String) throws {
+    kill(pid, SIGUSR2)
+    try #require(Self.eventually { (try? ProcessTree.descendants(of: pid).count) == 1 })
+  }
+
+  deinit {
+    for child in (try? ProcessTree.descendants(of: pid)) ?? [] { kill(child.pid, SIGKILL) }
+    kill(pid, SIGKILL)
+  }
 
   var state: Character? {
     let text = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ""
@@ -62,7 +85,10 @@ final class DumpedTarget {
   }
 
   /// Asks the process to look at all its memory; what it says.
-  func answer() -> String? {
+  func answer() -> String? { answer(of: pid) }
+
+  /// Asks one that has forked off.
+  func answer(of pid: Int32) -> String? {
     let before = lines.count
     kill(pid, SIGUSR1)
     var answer: String?
@@ -71,6 +97,30 @@ final class DumpedTarget {
       return answer != nil
     }
     return answer
+  }
+
+  /// Pages of the process, stopped, that are not what the chain says, but for the 32 bytes of a thread
+  /// that the kernel writes when it puts the thread on a processor (rseq(2)).
+  func differences() throws -> [UInt64] {
+    let memory = try FileHandle(forReadingFrom: URL(fileURLWithPath: "/proc/\(pid)/mem"))
+    var image = try ComposedImage(ImageChain(images), stream: .process(pid: pid))
+    var different: [UInt64] = []
+    var compared = 0
+    try image.forEachRun { (range, bytes) throws in
+      try memory.seek(toOffset: range.start)
+      let found = try #require(try memory.read(upToCount: bytes.count))
+      try #require(found.count == bytes.count)
+      for page in 0..<(bytes.count / 4096) {
+        let part = (page * 4096)..<((page + 1) * 4096)
+        compared += 1
+        if found[part] == Data(bytes[part]) { continue }
+        let offsets = part.filter { found[$0] != bytes[$0] }
+        let span = (offsets.last ?? 0) - (offsets.first ?? 0)
+        if span >= 32 { different.append(range.start + UInt64(page * 4096)) }
+      }
+    }
+    #expect(compared > 2048)
+    return different
   }
 
   private var lines: [String] {
@@ -87,4 +137,10 @@ final class DumpedTarget {
     }
     return false
   }
+}
+
+/// Something that a round's event made, for after the rounds.
+final class Box<Value: ~Copyable>: @unchecked Sendable {
+  // Sendable: written during the rounds and read when they are over.
+  var value: Value?
 }

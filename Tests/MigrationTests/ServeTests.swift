@@ -47,33 +47,9 @@ import Testing
     #expect(restore.wait() == 0)
     #expect(daemon.wait() == 0, "every page came")
     #expect(server.line(beginning: "Served \(Self.grouped(pages.lazyPages)) page") != nil)
-    #expect(try differences(target) == [])
+    #expect(try target.differences() == [])
     kill(target.pid, SIGCONT)
     #expect(target.answer() == "ok")
-  }
-
-  /// Pages that are not what the chain says, but for the 32 bytes of a thread that the kernel writes
-  /// when it puts the thread on a processor (rseq(2)).
-  private func differences(_ target: DumpedTarget) throws -> [UInt64] {
-    let memory = try FileHandle(forReadingFrom: URL(fileURLWithPath: "/proc/\(target.pid)/mem"))
-    var image = try ComposedImage(ImageChain(target.images), stream: .process(pid: target.pid))
-    var different: [UInt64] = []
-    var compared = 0
-    try image.forEachRun { (range, bytes) throws in
-      try memory.seek(toOffset: range.start)
-      let found = try #require(try memory.read(upToCount: bytes.count))
-      try #require(found.count == bytes.count)
-      for page in 0..<(bytes.count / 4096) {
-        let part = (page * 4096)..<((page + 1) * 4096)
-        compared += 1
-        if found[part] == Data(bytes[part]) { continue }
-        let offsets = part.filter { found[$0] != bytes[$0] }
-        let span = (offsets.last ?? 0) - (offsets.first ?? 0)
-        if span >= 32 { different.append(range.start + UInt64(page * 4096)) }
-      }
-    }
-    #expect(compared > 2048)
-    return different
   }
 
   private static func grouped(_ count: UInt64) -> String {

@@ -35,6 +35,10 @@ class Scene:
         self.directories.append(path)
         return path
 
+    def remove(self, path):
+        shutil.rmtree(path, ignore_errors=True)
+        self.directories.remove(path)
+
     def start(self, argv, into, **options):
         """Starts a child that dies with this program even if that is killed."""
         child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], **options)

@@ -3,6 +3,7 @@ import time
 
 from machine import Failure, say
 from report import median
+from migration import RATE, Migration
 from targets import Redis, Workload, stamp
 
 MIB = 1 << 20
@@ -34,7 +35,7 @@ class Sections:
         """The sections of these names, or all."""
         sections = {section.__name__: section for section in (
             self.full_round, self.zero_heavy, self.inner_loops, self.scan, self.freeze,
-            self.matrix, self.gaps, self.throughput, self.redis)}
+            self.matrix, self.gaps, self.throughput, self.redis, self.migrate)}
         for name in wanted:
             if name not in sections:
                 raise Failure(f"no section {name}; there are {' '.join(sections)}")
@@ -361,6 +362,33 @@ class Sections:
                 raise Failure(f"redis-benchmark ended with {load.returncode}")
             file.seek(0)
             return target.latencies(file.read().decode()) | {"dumps": dumps}
+
+    # To another machine.
+
+    def migrate(self):
+        migration = Migration(self.scene, self.main_size)
+        ways = {"eager": migration.by_memdump, "lazy": migration.by_memdump_lazily,
+                "criu": migration.by_criu}
+        runs = self.in_turn(**{
+            name: lambda way=way: migration.moved(way) for name, way in ways.items()})
+        self.report.samples("migrate", runs)
+        section = (f"{name_of(self.main_size)}, {RATE:,} pages/s dirtied, moved to another pid "
+                   "namespace (ms, medians)")
+        labels = {"eager": "memdump", "lazy": "memdump, lazy restore", "criu": "CRIU alone"}
+        medians = {name: {part: median(run[part] for run in runs[name]) for part in runs[name][0]}
+                   for name in runs}
+        for name, label in labels.items():
+            parts = medians[name]
+            self.report.row(section, label, **{
+                "not running": parts["total"], "freeze, last round": parts["freeze and last round"],
+                "criu dump": parts["criu dump"], "transfer": parts["transfer"],
+                "restore": parts["restore"]})
+        alone = medians["criu"]["total"]
+        for name, most in (("eager", 1 / 3), ("lazy", 1 / 6)):
+            total = medians[name]["total"]
+            self.report.bar(
+                f"downtime, {name} restore / CRIU alone", total / alone, most=most,
+                detail=f"{total:.0f} ms of {alone:.0f} ms")
 
     # Goals that speak of every run.
 

@@ -11,6 +11,8 @@ long clinux_receive_all(int socket, void *buffer, size_t count);
 long clinux_send(int socket, const void *buffer, size_t count);
 /// Moves bytes out of or into a pipe; 0 at its end.
 long clinux_splice(int from, int to, size_t count);
+/// A stream socket whose other side has hung up already.
+int clinux_ended_socket(void);
 /// A close-on-exec pipe: out[0] to read, out[1] to write.
 int clinux_pipe(int out[2]);
 /// Starts a program with default signals in the directory behind the descriptor `directory`, or in

@@ -40,5 +40,15 @@ int clinux_uffd_register(int uffd, uint64_t start, uint64_t byte_count);
 int clinux_uffd_unregister(int uffd, uint64_t start, uint64_t byte_count);
 /// UFFDIO_WRITEPROTECT without the protect bit: every page counts as written again.
 int clinux_uffd_clear_protection(int uffd, uint64_t start, uint64_t byte_count);
+/// UFFDIO_COPY: fills missing pages from `target` on with whole pages. The bytes filled, up to the
+/// first page that cannot be; if that is the first of all, -EEXIST if it is there already, -EAGAIN
+/// if the address space is changing.
+long clinux_uffd_copy(int uffd, uint64_t target, const void *source, uint64_t byte_count);
+/// UFFDIO_ZEROPAGE.
+int clinux_uffd_zero(int uffd, uint64_t target, uint64_t byte_count);
+/// UFFDIO_WAKE.
+int clinux_uffd_wake(int uffd, uint64_t start, uint64_t byte_count);
+/// Takes a message: 0 there is none, 1 a thread waits for the page at `address`, 2 something else.
+int clinux_uffd_next(int uffd, uint64_t *address);
 
 #endif

@@ -26,13 +26,14 @@ struct Inventory: Sendable, Equatable {
   }
 
   /// Makes the version in `inventory.img` of `source` fit for a chain with compressed pages, or for
-  /// one without, and writes it to `target`, which may be the same directory. CRIU 4.3 asks the
-  /// newest directory alone.
+  /// one without, and writes it to `target`, which may be the same directory, as `name`. CRIU 4.3
+  /// asks the newest directory alone.
   static func rewrite(
-    from source: borrowing Directory, to target: borrowing Directory, isCompressed: Bool
+    from source: borrowing Directory, to target: borrowing Directory,
+    as name: String = ImageFormat.inventoryName, isCompressed: Bool
   ) throws(ImageError) {
-    let name = ImageFormat.inventoryName
-    var reader = try RecordReader.open(name, in: source, magics: [ImageFormat.inventory])
+    var reader = try RecordReader.open(
+      ImageFormat.inventoryName, in: source, magics: [ImageFormat.inventory])
     guard try reader.advance() else { throw reader.error(.truncated, "the inventory is empty") }
     // Fields that we do not know are kept as they are.
     let message = try reader.message(Criu__InventoryEntry.self)

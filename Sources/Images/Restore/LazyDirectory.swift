@@ -30,65 +30,13 @@ package enum LazyDirectory {
     try Inventory.rewrite(from: state, to: directory, isCompressed: false)
     var totals = Totals()
     for pid in pids {
+      let pages = try LazyPagemap.write(pid, of: path, state, to: directory, eagerBytes: eagerBytes)
       own.insert(ImageFormat.pagemapName(pid: pid))
-      try write(pid, of: path, state, to: directory, eagerBytes: eagerBytes, &totals)
+      totals.eagerPages += pages.eager.reduce(0) { $0 + $1.pageCount }
+      totals.lazyPages += pages.lazy.reduce(0) { $0 + $1.pageCount }
     }
     for name in names where !own.contains(name) { try copy(name, from: state, to: directory) }
     return totals
-  }
-
-  private static func write(
-    _ pid: Int32, of path: String, _ state: borrowing Directory, to directory: borrowing Directory,
-    eagerBytes: UInt64, _ totals: inout Totals
-  ) throws {
-    let stream = ImageStream.process(pid: pid)
-    let pagesID = try PagemapReader(stream.pagemapName, in: state).pagesID
-    var image = try ComposedImage(ImageChain(path), stream: stream)
-    let hot = try hotLevels(&image, eagerBytes: eagerBytes)
-    var eager: [PageRange] = []
-    var pagemap = try PagemapWriter(stream.pagemapName, in: directory, pagesID: pagesID)
-    try image.forEachOwner { (range, level, flags) throws in
-      if flags.contains(.lazy) && level >= hot {
-        try pagemap.append(range, flags: .lazy)
-        totals.lazyPages += range.pageCount
-      } else {
-        // Not lazy: CRIU would ask the page server for it all the same.
-        try pagemap.append(range, flags: .present)
-        totals.eagerPages += range.pageCount
-        eager.append(range)
-      }
-    }
-    try pagemap.finish()
-    let name = ImageFormat.pagesName(pagesID)
-    let file = File(try directory.createFile(name), path: directory.join(name))
-    var source = try PageSource(path, pid: pid)
-    let buffer = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: ComposedImage.batchBytes, alignment: ImageFormat.page)
-    defer { buffer.deallocate() }
-    for range in eager {
-      var address = range.start
-      while address < range.end {
-        let count = Int(min(range.end - address, UInt64(buffer.count)))
-        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
-        _ = try source.read(from: address, into: part)
-        try file.write(UnsafeRawBufferPointer(part))
-        address += UInt64(count)
-      }
-    }
-  }
-
-  /// How many rounds, from the newest, have lazy pages of no more than this together.
-  private static func hotLevels(_ image: inout ComposedImage, eagerBytes: UInt64) throws -> Int {
-    var bytes = [UInt64](repeating: 0, count: image.depth)
-    try image.forEachOwner { (range, level, flags) in
-      if flags.contains(.lazy) { bytes[level] += range.byteCount }
-    }
-    var sum: UInt64 = 0
-    for level in bytes.indices {
-      sum += bytes[level]
-      if sum > eagerBytes { return level }
-    }
-    return bytes.count
   }
 
   private static func copy(

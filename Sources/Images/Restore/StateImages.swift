@@ -8,7 +8,6 @@ package import Kernel
 ///     DIR/criu/parent -> ../round-003
 ///
 /// Shared memory is kept as CRIU wrote it: only CRIU knows by which number it will ask for an object.
-/// The files grow in `criu.partial`, which is removed unless `publish` renames it.
 package struct StateImages: ~Copyable {
   /// The directory's name in the session's.
   package static let directoryName = "criu"
@@ -22,11 +21,16 @@ package struct StateImages: ~Copyable {
   /// Who was dumped: the target, then its descendants that were dumped with it.
   package var targets: [TargetIdentity] { members.filter { !$0.isGone }.map(\.target) }
 
-  /// Creates `criu.partial` (mode 0700) in the session at `path`.
+  /// Takes images that are yet to come for those of the session at `path`. As below.
+  package init(_ path: String) throws(ImageError) {
+    try self.init(path, in: StateDirectory(path))
+  }
+
+  /// Takes the images that grow in `place` for those of the session at `path`.
   ///
   /// - Throws: what is wrong with the chain; `.misuse` if its newest round was not taken from the
   ///   frozen process.
-  package init(_ path: String) throws(ImageError) {
+  package init(_ path: String, in place: consuming StateDirectory) throws(ImageError) {
     let chain = try ImageChain(path)
     if let problem = chain.linkProblem { throw problem }
     guard chain.isSession, let top = chain.rounds.first else {
@@ -39,10 +43,9 @@ package struct StateImages: ~Copyable {
         "the newest round was taken from the running process")
     }
     let pids = try chain.processes()
-    let partial = try PartialDirectory(Self.directoryName, in: chain.session)
     members = record.members
     (self.pids, self.top) = (pids, top)
-    self.partial = partial
+    partial = place.release()
     self.chain = chain
   }
 
@@ -74,10 +77,17 @@ package struct StateImages: ~Copyable {
   ///
   /// - Throws: `.parentPage` if CRIU found memory that the rounds do not have: the process ran after
   ///   the last round, and its rounds are worth nothing for this dump.
+  ///   `.lazyPage` if CRIU left pages out of a process that the rounds do not have.
   package func referToRounds() throws(ImageError) {
+    let names = try onFile(partial.directory.path) { () throws(KernelError) in
+      try partial.directory.names()
+    }
+    for name in names where ImageStream(pagemapName: name) != nil && !hasPages(ofPagemap: name) {
+      try checkPresence(name)
+    }
     for pid in pids {
       try checkCoverage(pid)
-      try writePagemap(pid)
+      try writePagemap(pid, names)
       try TaskState.makeRunning(pid: pid, in: partial.directory)
     }
     if try Inventory.read(in: chain.open(top)).version >= ImageFormat.compressedVersion {
@@ -85,6 +95,17 @@ package struct StateImages: ~Copyable {
     }
     try onFile(partial.directory.join(ImageFormat.parentName)) { () throws(KernelError) in
       try partial.directory.createSymlink(ImageFormat.parentName, to: "../\(top)")
+    }
+  }
+
+  /// How many bytes all images have together.
+  package func byteCount() throws(ImageError) -> UInt64 {
+    try onFile(partial.directory.path) { () throws(KernelError) in
+      var sum: UInt64 = 0
+      for name in try partial.directory.names() where name != ImageFormat.parentName {
+        sum += try File(partial.directory.openFile(name), path: name).byteCount()
+      }
+      return sum
     }
   }
 
@@ -131,11 +152,27 @@ package struct StateImages: ~Copyable {
     }
   }
 
-  private func writePagemap(_ pid: Int32) throws(ImageError) {
+  /// CRIU restores zeros where an image says that a page comes later, and says nothing.
+  private func checkPresence(_ name: String) throws(ImageError) {
+    var theirs = try PagemapReader(name, in: partial.directory)
+    while try theirs.advance() {
+      guard theirs.entry.flags.contains(.present) else {
+        throw ImageError(
+          .lazyPage, file: theirs.path, address: theirs.entry.range.start,
+          "CRIU left a page out that is in no round: dump this tree with predump --tree")
+      }
+    }
+  }
+
+  private func writePagemap(_ pid: Int32, _ names: [String]) throws(ImageError) {
     let name = ImageFormat.pagemapName(pid: pid)
     let pagesID = try PagemapReader(name, in: partial.directory).pagesID
-    try onFile(partial.directory.join(name)) { () throws(KernelError) in
-      try partial.directory.removeFile(name)
+    // What CRIU copied of a process that it left out otherwise: the rounds have these pages too.
+    let replaced = [name, ImageFormat.pagesName(pagesID)]
+    for name in names where replaced.contains(name) {
+      try onFile(partial.directory.join(name)) { () throws(KernelError) in
+        try partial.directory.removeFile(name)
+      }
     }
     var ours = try PagemapReader(name, in: chain.open(top))
     var writer = try PagemapWriter(name, in: partial.directory, pagesID: pagesID)

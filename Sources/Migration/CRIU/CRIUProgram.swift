@@ -27,12 +27,14 @@ public struct CRIUProgram: Sendable {
   }
 
   /// Starts it; ^C on our terminal passes it by.
+  ///
+  /// - Parameter input: becomes its standard input; without one, that is empty.
   func start(
-    _ arguments: [String], directory: CInt?, output: ChildProcess.Output
+    _ arguments: [String], directory: CInt?, input: CInt? = nil, output: ChildProcess.Output
   ) throws(MigrationError) -> ChildProcess {
     do throws(KernelError) {
       return try ChildProcess(
-        path, arguments, directory: directory, output: output, hasOwnGroup: true)
+        path, arguments, directory: directory, input: input, output: output, hasOwnGroup: true)
     } catch {
       if [.noSuchFileOrDirectory, .permissionDenied].contains(error.errno) {
         throw .noCRIU(path: path, error)

@@ -20,8 +20,8 @@ extension StateImages: CaptureSink {
 ///
 /// CRIU connects to `streamer-capture.sock` in its images directory. For each image it sends a
 /// length and a message with the file's name, then a byte with a pipe (SCM_RIGHTS); several pipes
-/// are open at once. There is no other way to make CRIU 4.3 leave memory out on a kernel without
-/// soft-dirty tracking. (criu: img-streamer.c)
+/// are open at once. It is the way to make CRIU leave memory out that needs nothing of the kernel, and
+/// costs the reading of all memory. (criu: img-streamer.c)
 struct ImageCapture: ~Copyable {
   static let socketName = "streamer-capture.sock"
   /// The most bytes that are moved at once: a pipe has no more without privileges.

@@ -2,46 +2,23 @@ internal import Glibc
 internal import Images
 internal import Kernel
 
-/// What `Restore.run` is to do.
-public struct RestoreOptions: Sendable {
-  /// A dump's directory, with CRIU's images in `criu`.
-  public var directory: String
-  /// Which criu.
-  public var criu = CRIUProgram()
-  /// Further options for `criu restore`.
-  public var arguments: [String] = []
-  /// Whether the images are checked first, every byte of them.
-  public var checks = true
-  /// Threads that decode.
-  public var workers: Int
-
-  /// The defaults, for `directory`.
-  public init(directory: String) {
-    self.directory = directory
-    workers = Processors.allowedCount
-  }
-}
-
-/// What a restore came to.
-public struct RestoreSummary: Sendable, Equatable {
-  /// The restored root process, as CRIU names it; nil if an option had CRIU tell it elsewhere.
-  public var pid: Int32?
-  /// Pages that had to be unpacked first, because this CRIU does not read LZ4.
-  public var unpackedPages: UInt64
-  /// How long the check took (ns).
-  public var checkNanoseconds: UInt64
-  /// How long unpacking took (ns).
-  public var prepareNanoseconds: UInt64
-  /// How long `criu restore` took (ns).
-  public var criuNanoseconds: UInt64
-}
-
 /// Restores a process from a chain and CRIU's images of the rest.
-public enum Restore {
+///
+/// Between `init` and `finish` a CRIU has been started and waits for its images: what it takes to
+/// start is not taken from the time that the process stands still.
+public struct Restore: ~Copyable {
   private static let logName = "criu-restore.log"
   private static let pidName = "criu-restore.pid"
 
-  /// Runs `criu restore --restore-detached`; the images stay as they are.
+  private let options: RestoreOptions
+  private let criu: ChildProcess
+  private let gate: ActionGate
+  private var filler: MemoryFiller
+  /// Whether memdump fills memory.
+  private let fills: Bool
+  private var place: RestoreDirectory
+
+  /// Restores; the images stay as they are.
   ///
   /// - Throws: `MigrationError`; `.notRestorable` before anything was done.
   public static func run(_ options: RestoreOptions) throws(MigrationError) -> RestoreSummary {
@@ -58,56 +35,169 @@ public enum Restore {
     _ options: RestoreOptions, isHeld: Bool, whileHeld: (RestoreSummary) throws -> Void
   ) throws(MigrationError) -> RestoreSummary {
     do {
-      var summary = RestoreSummary(
-        pid: nil, unpackedPages: 0, checkNanoseconds: 0, prepareNanoseconds: 0, criuNanoseconds: 0)
+      var began = MonotonicClock.now
+      if options.checks { try check(options.directory) }
+      let checked = MonotonicClock.now - began
+      began = MonotonicClock.now
+      let restore = try Restore(options, isHeld: isHeld)
+      let started = MonotonicClock.now - began
+      var summary = RestoreSummary()
+      summary.checkNanoseconds = checked
+      summary.prepareNanoseconds = started
+      return try restore.finish(summary, whileHeld: whileHeld)
+    } catch { throw MigrationError(error) }
+  }
+
+  /// Checks every byte of the images in `directory`, as `run` does first: CRIU restores wrong memory
+  /// from damaged images and says nothing.
+  public static func check(_ directory: String) throws(MigrationError) {
+    do {
+      let session = try Directory.open(directory, followSymlink: true)
+      let path = session.join(StateImages.directoryName)
+      guard try session.names().contains(StateImages.directoryName) else { throw missing(path) }
+      // From CRIU's images down through all rounds.
+      let report = ChainVerifier.verify(path)
+      if report.verdict != .restorable { throw MigrationError.notRestorable(report) }
+    } catch { throw MigrationError(error) }
+  }
+
+  private static func missing(_ path: String) -> ImageError {
+    ImageError(
+      .missingFile, file: path,
+      "CRIU's images are missing: the rounds have memory alone; memdump criu-dump makes them")
+  }
+
+  /// Starts `criu restore --restore-detached` and has it wait. The dump's directory must exist, the
+  /// images need not.
+  public init(_ options: RestoreOptions) throws(MigrationError) {
+    try self.init(options, isHeld: false)
+  }
+
+  /// As `init(_:)`; with `isHeld`, `finish` asks when all is restored and nothing has run.
+  init(_ options: RestoreOptions, isHeld: Bool) throws(MigrationError) {
+    do {
+      let fills =
+        switch options.filling {
+        case .automatic: (try? MissingPages.areOffered()) ?? false
+        case .memdump: true
+        case .criu: false
+        }
+      let place = try RestoreDirectory(options.directory, name: "restore-\(getpid())")
+      // Unused, and harmless, where CRIU fills memory.
+      let filler = try MemoryFiller(options.directory, in: place.directory)
+      let gate = try ActionGate([.postRestore], in: place.directory)
+      let session = try Directory.open(options.directory, followSymlink: true)
+      try? session.removeFile(Self.pidName)
+      let criu = try options.criu.start(
+        Self.arguments(options, fills: fills, isGated: fills || isHeld),
+        directory: place.directory.descriptor.number,
+        output: .discarded)
+      self.criu = criu
+      self.place = place
+      self.filler = filler
+      self.gate = gate
+      self.fills = fills
+      self.options = options
+    } catch { throw MigrationError(error) }
+  }
+
+  /// Restores, once the images are complete. Whether they are damaged is not looked at: `check` does
+  /// that, and a receiver of rounds did it when they came.
+  ///
+  /// - Throws: `MigrationError`; no restored process is left then.
+  public consuming func finish() throws(MigrationError) -> RestoreSummary {
+    try finish(RestoreSummary()) { _ in }
+  }
+
+  private consuming func finish(
+    _ begun: RestoreSummary, whileHeld: (RestoreSummary) throws -> Void
+  ) throws(MigrationError) -> RestoreSummary {
+    do {
+      let options = options
+      var summary = begun
       let began = MonotonicClock.now
-      try check(options)
-      let checked = MonotonicClock.now
-      let prepared = try prepare(options)
-      summary.unpackedPages = prepared.mergedPages
+      let session = try Directory.open(options.directory, followSymlink: true)
+      do {
+        let state = session.join(StateImages.directoryName)
+        guard try session.names().contains(StateImages.directoryName) else {
+          throw Self.missing(state)
+        }
+        try Self.awaitFreeNumbers(session)
+        try place.fill(try Self.memory(options, fills: fills), workers: options.workers)
+      } catch {
+        // CRIU has no images and goes when it is told that there will be none.
+        place.abandon()
+        _ = try? CRIUProgram.wait(criu)
+        throw error
+      }
+      summary.unpackedPages = place.mergedPages
       let ready = MonotonicClock.now
-      summary.checkNanoseconds = checked - began
-      summary.prepareNanoseconds = ready - checked
-      summary.pid = try restore(options, prepared.directory, isHeld: isHeld) {
-        summary.criuNanoseconds = MonotonicClock.now - ready
-        try whileHeld(summary)
+      summary.prepareNanoseconds += ready - began
+      var failure: (any Error)?
+      do {
+        if fills {
+          let pages = place.lazyPages
+          try filler.serve(pages, until: gate.descriptor, or: criu.descriptor)
+          if try gate.isAsked(or: criu.descriptor) {
+            let filling = MonotonicClock.now
+            summary.filledPages = try filler.fill(pages, workers: options.workers)
+            summary.fillNanoseconds = MonotonicClock.now - filling
+          }
+        }
+        // Without a gate, CRIU asks nothing and ends.
+        if try gate.isAsked(or: criu.descriptor) {
+          _ = try gate.question()
+          summary.criuNanoseconds = MonotonicClock.now - ready
+          try whileHeld(summary)
+          try gate.answer(true)
+        }
+      } catch {
+        failure = error
+        try? gate.answer(false)
+      }
+      let end = try CRIUProgram.wait(criu)
+      if let failure { throw failure }
+      guard end == .exited(0) else {
+        throw MigrationError.criu(
+          action: "restore", end: end.description, log: session.join(Self.logName),
+          lines: CRIUProgram.complaints(in: session, log: Self.logName))
       }
       summary.criuNanoseconds = MonotonicClock.now - ready
+      summary.pid = try Self.restoredPid(session)
       return summary
     } catch { throw MigrationError(error) }
   }
 
-  /// CRIU restores wrong memory from a damaged parent and says nothing: the chain is checked here.
-  private static func check(_ options: RestoreOptions) throws {
-    let session = try Directory.open(options.directory, followSymlink: true)
-    let path = session.join(StateImages.directoryName)
-    guard try session.names().contains(StateImages.directoryName) else {
-      throw ImageError(
-        .missingFile, file: path,
-        "CRIU's images are missing: the rounds have memory alone; memdump criu-dump makes them")
-    }
-    if !options.checks { return }
-    // From CRIU's images down through all rounds.
-    let report = ChainVerifier.verify(path)
-    if report.verdict != .restorable { throw MigrationError.notRestorable(report) }
+  /// Ends CRIU, which has restored nothing.
+  public consuming func cancel() {
+    place.abandon()
+    _ = try? CRIUProgram.wait(criu)
   }
 
-  private static func prepare(_ options: RestoreOptions) throws -> RestoreDirectory {
-    var memory = RestoreDirectory.Memory.rounds
-    if try RestoreDirectory.isCompressed(options.directory) {
-      memory = try options.criu.readsCompressedImages() ? .rounds : .merged
-    }
-    return try RestoreDirectory.prepare(
-      options.directory, name: "restore-\(getpid())", memory: memory, workers: options.workers)
+  private static func arguments(_ options: RestoreOptions, fills: Bool, isGated: Bool) -> [String] {
+    [
+      "restore", "--images-dir", ".", "--work-dir", ".", "--restore-detached", "--log-file",
+      "../\(logName)", "--pidfile", "../\(pidName)",
+    ] + (fills ? ["--lazy-pages"] : []) + (isGated ? ActionGate.arguments : [])
+      + options.arguments
+  }
+
+  private static func memory(_ options: RestoreOptions, fills: Bool) throws
+    -> RestoreDirectory.Memory
+  {
+    if fills { return .later }
+    guard try RestoreDirectory.isCompressed(options.directory) else { return .rounds }
+    return try options.criu.readsCompressedImages() ? .rounds : .merged
   }
 
   /// Waits for processes that have ended under the numbers that CRIU is to give, until their parents
   /// take notice.
-  private static func awaitFreeNumbers(_ state: borrowing Directory) throws {
+  private static func awaitFreeNumbers(_ session: borrowing Directory) throws {
     let limit: UInt64 = 10_000_000_000
     let step: UInt64 = 2_000_000
     let began = MonotonicClock.now
-    for pid in RestoreDirectory.processes(in: try state.names()) {
+    let names = try session.directory(StateImages.directoryName).names()
+    for pid in RestoreDirectory.processes(in: names) {
       while MonotonicClock.now - began < limit, isZombie(pid) {
         MonotonicClock.pause(nanoseconds: step)
       }
@@ -118,34 +208,7 @@ public enum Restore {
     (try? TargetProcess(pid: pid).stat().state) == "Z"
   }
 
-  private static func restore(
-    _ options: RestoreOptions, _ directory: borrowing Directory, isHeld: Bool,
-    whileHeld: () throws -> Void
-  ) throws -> Int32? {
-    let session = try Directory.open(options.directory, followSymlink: true)
-    try? session.removeFile(pidName)
-    try awaitFreeNumbers(directory)
-    var arguments =
-      [
-        "restore", "--images-dir", ".", "--work-dir", ".", "--restore-detached", "--log-file",
-        "../\(logName)", "--pidfile", "../\(pidName)",
-      ] + options.arguments
-    if isHeld { arguments += ["--action-script", "./\(DecisionGate.scriptName)"] }
-    let gate = try DecisionGate(in: directory, at: "post-restore")
-    let child = try options.criu.start(
-      arguments, directory: directory.descriptor.number, output: .discarded)
-    var declined: (any Error)?
-    if try Readiness.wait(for: [gate.descriptor, child.descriptor]).contains(0) {
-      do { try whileHeld() } catch { declined = error }
-      try gate.decide(endsProcess: declined == nil)
-    }
-    let end = try CRIUProgram.wait(child)
-    if let declined { throw declined }
-    guard end == .exited(0) else {
-      throw MigrationError.criu(
-        action: "restore", end: end.description, log: session.join(logName),
-        lines: CRIUProgram.complaints(in: session, log: logName))
-    }
+  private static func restoredPid(_ session: borrowing Directory) throws -> Int32? {
     guard let file = try? session.openFile(pidName) else { return nil }
     let text = String(decoding: try readToEnd(file, path: session.join(pidName)), as: UTF8.self)
     return Int32(text.prefix { $0.isNumber })

@@ -33,6 +33,11 @@ struct CRIUDumpCommand: Subcommand {
   @Option(help: ArgumentHelp("Decides whether the process ends.", valueName: "command"))
   var decide: String?
 
+  @Option(
+    help: ArgumentHelp("How CRIU leaves memory out: auto, lazy, stream.", valueName: "way"),
+    transform: Choice.parser(MemoryOmission.self))
+  var omit = MemoryOmission.automatic
+
   @Flag(inversion: .prefixedNo, help: "Make the images survive a power cut first.")
   var sync = true
 
@@ -52,6 +57,7 @@ struct CRIUDumpCommand: Subcommand {
     options.criu = criu.program
     options.arguments = criu.arguments
     options.sync = sync
+    options.omission = omit
     options.fate = decide.map { .decided(by: $0) } ?? Self.fate(leave ?? .stopped)
     do throws(MigrationError) {
       let summary = try StateDump.run(options)
@@ -78,12 +84,14 @@ struct CRIUDumpCommand: Subcommand {
 /// The JSON of a summary.
 struct CRIUDumpBody: Encodable, Sendable {
   let imagesDir: String
+  let omission: String
   let wallNs: UInt64
   let bytesKept: UInt64
   let bytesDropped: UInt64
 
   init(_ summary: StateDumpSummary) {
     imagesDir = summary.directory
+    omission = summary.omission.rawValue
     wallNs = summary.nanoseconds
     bytesKept = summary.keptBytes
     bytesDropped = summary.droppedBytes

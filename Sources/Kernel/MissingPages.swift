@@ -1,0 +1,73 @@
+internal import CLinux
+internal import SystemPackage
+
+/// Gives another process the pages that its memory lacks, by a userfaultfd of that process which has
+/// registered them (UFFDIO_REGISTER_MODE_MISSING, Linux 4.11). A thread that touches one waits until
+/// it is there. With this value all that are still missing become ordinary: zero.
+package struct MissingPages: ~Copyable, Sendable {
+  private let userfaultfd: OwnedDescriptor
+  private let subject: String
+
+  /// Takes over the userfaultfd, which must not block.
+  package init(_ userfaultfd: consuming OwnedDescriptor, of subject: String) {
+    self.userfaultfd = userfaultfd
+    self.subject = "missing pages of \(subject)"
+  }
+
+  /// Whether this kernel tells of all that becomes of such memory (fork, mremap, madvise, munmap):
+  /// what CRIU asks for.
+  package static func areOffered() throws(KernelError) -> Bool {
+    let events: UInt64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6
+    return try Userfaultfd.offeredFeatures().rawValue & events == events
+  }
+
+  /// Becomes readable when a thread waits for a page, or when the process changes its memory.
+  package var descriptor: CInt { userfaultfd.number }
+
+  /// The page that a thread waits for; nil when none does any more. What else the process did is
+  /// passed over: it goes on when this was called.
+  package func nextFault() throws(KernelError) -> UInt64? {
+    var address: UInt64 = 0
+    while true {
+      let kind = try invoke("read", on: subject) {
+        clinux_uffd_next(userfaultfd.number, &address)
+      }
+      if kind == 0 { return nil }
+      if kind == 1 { return address / pageBytes * pageBytes }
+    }
+  }
+
+  /// Gives whole pages from `address` on; those that are there stay as they are.
+  ///
+  /// - Throws: `KernelError` with EAGAIN while the process changes its memory: take its messages
+  ///   first; with ENOENT where nothing is registered.
+  package func give(_ bytes: UnsafeRawBufferPointer, at address: UInt64) throws(KernelError) {
+    guard let base = bytes.baseAddress else { return }
+    var done = 0
+    while done < bytes.count {
+      let count = try invoke(
+        "ioctl(UFFDIO_COPY)", on: "\(subject) \(hexAddress(address + UInt64(done)))"
+      ) { () -> Int in
+        let result = clinux_uffd_copy(
+          userfaultfd.number, address + UInt64(done), base + done, UInt64(bytes.count - done))
+        return result == -Int(Errno.fileExists.rawValue) ? Int(pageBytes) : result
+      }
+      done += count
+    }
+  }
+
+  /// Makes the page at `address` zero, unless it is there.
+  package func giveZeros(at address: UInt64) throws(KernelError) {
+    _ = try invoke("ioctl(UFFDIO_ZEROPAGE)", on: "\(subject) \(hexAddress(address))") {
+      let result = clinux_uffd_zero(userfaultfd.number, address, pageBytes)
+      return result == -Errno.fileExists.rawValue ? 0 : result
+    }
+  }
+
+  /// Lets threads that wait for the page at `address` look again.
+  package func wake(at address: UInt64) throws(KernelError) {
+    _ = try invoke("ioctl(UFFDIO_WAKE)", on: "\(subject) \(hexAddress(address))") {
+      clinux_uffd_wake(userfaultfd.number, address, pageBytes)
+    }
+  }
+}
