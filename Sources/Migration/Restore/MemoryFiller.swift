@@ -118,4 +118,11 @@ struct MemoryFiller: ~Copyable {
     processes = []
     return sum
   }
+
+  /// Serves nobody any more, after a failure. Threads that wait go on with zeros, into a process that
+  /// CRIU is then told to kill: else it would wait for them for ever.
+  mutating func letGo() {
+    processes = []
+    connection = nil
+  }
 }

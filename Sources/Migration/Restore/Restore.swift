@@ -154,6 +154,7 @@ public struct Restore: ~Copyable {
       } catch {
         failure = error
         try? gate.answer(false)
+        filler.letGo()
       }
       let end = try CRIUProgram.wait(criu)
       if let failure { throw failure }
