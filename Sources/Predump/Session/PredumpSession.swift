@@ -82,7 +82,7 @@ struct PredumpSession: ~Copyable {
     do throws(KernelError) {
       pipeline = try ChunkPipeline(
         compression: options.compression, encoders: options.encoders,
-        yields: options.gentleness.nice == nil)
+        yields: options.gentleness.nice == nil, memoryBytes: options.pipelineMemoryBytes)
       // As many as compress: in a freeze those have nothing to do.
       crew = try ThreadCrew(name: "memdump-copy", count: options.encoders) {
         // Only memory and open files are worked on here.
