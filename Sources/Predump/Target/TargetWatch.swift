@@ -8,10 +8,11 @@ struct TargetWatch: ~Copyable {
   private let minorFaults: UInt64
 
   /// Looks at the target that `options` name.
-  init(_ options: PredumpOptions) throws(PredumpError) {
+  init(_ options: PredumpOptions, _ look: MemoryLook?) throws(PredumpError) {
     let pid = options.pid
     do throws(KernelError) {
-      self = try Self(pid, remembersPlaces: options.restoreHugePagesNanoseconds != nil)
+      self = try Self(
+        pid, remembersPlaces: options.restoreHugePagesNanoseconds != nil, look?.hugePageBytes)
     } catch {
       switch error.errno {
       case .noSuchProcess, .noSuchFileOrDirectory:
@@ -23,10 +24,13 @@ struct TargetWatch: ~Copyable {
     }
   }
 
-  private init(_ pid: Int32, remembersPlaces: Bool) throws(KernelError) {
+  private init(_ pid: Int32, remembersPlaces: Bool, _ hugePageBytes: UInt64?)
+    throws(KernelError)
+  {
     let process = try TargetProcess(pid: pid)
     let faults = try process.stat().minorFaults
-    let hugePages = try HugePages(of: pid, remembersPlaces: remembersPlaces)
+    let hugePages = try HugePages(
+      of: pid, remembersPlaces: remembersPlaces, known: hugePageBytes)
     minorFaults = faults
     self.hugePages = hugePages
     self.process = process
