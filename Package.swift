@@ -29,6 +29,8 @@ let package = Package(
     .target(name: "CLinux", cSettings: strictC),
     .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    // XXH3 with AVX2 where the processor has it.
+    .target(name: "CDigest", dependencies: ["CXXHash"], cSettings: strictC),
     .systemLibrary(
       name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
@@ -46,7 +48,7 @@ let package = Package(
     .target(
       name: "Images",
       dependencies: [
-        "Kernel", "CCRIUImages", "CLZ4", "CXXHash",
+        "Kernel", "CCRIUImages", "CDigest", "CLZ4", "CXXHash",
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: strict),
@@ -90,7 +92,7 @@ let package = Package(
       name: "ImageFuzzing", dependencies: ["Images", "Kernel"], path: "Tests/ImageFuzzing",
       swiftSettings: strict),
     .testTarget(
-      name: "ImagesTests", dependencies: ["Images", "ImageFuzzing", "Kernel", "CCRIUImages"],
+      name: "ImagesTests", dependencies: ["Images", "ImageFuzzing", "Kernel", "CCRIUImages", "CDigest"],
       swiftSettings: strict),
     .testTarget(
       name: "PredumpTests",

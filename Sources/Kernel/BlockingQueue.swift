@@ -11,9 +11,14 @@ package final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   private let changed: UnsafeMutablePointer<pthread_cond_t>
   private var elements: [Element] = []
   private var closed = false
+  private let givesLatest: Bool
 
   /// An empty, open queue.
-  package init() {
+  ///
+  /// - Parameter givesLatest: the element that was added last comes out first, not last: a buffer that
+  ///   is in a processor's cache, and not one that others have pushed out.
+  package init(givesLatest: Bool = false) {
+    self.givesLatest = givesLatest
     mutex = .allocate(capacity: 1)
     mutex.initialize(to: pthread_mutex_t())
     pthread_mutex_init(mutex, nil)
@@ -37,7 +42,7 @@ package final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
     pthread_mutex_unlock(mutex)
   }
 
-  /// Takes the first element, waiting for one; nil once the queue is closed and empty.
+  /// Takes the next element, waiting for one; nil once the queue is closed and empty.
   package func take() -> Element? {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
@@ -47,7 +52,7 @@ package final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
       pthread_cond_wait(changed, mutex)
     }
     // A handful of buffers circulate: moving the rest up costs nothing.
-    return elements.removeFirst()
+    return givesLatest ? elements.removeLast() : elements.removeFirst()
   }
 
   /// Lets takers finish what is queued and then end.

@@ -30,6 +30,14 @@ package struct VMAFlags: OptionSet, Sendable, Hashable {
 
   /// Parses all of `/proc/PID/smaps`: the flags of each VMA by its start and end.
   package static func parse(smaps bytes: [UInt8]) -> [PageRange: VMAFlags] {
+    var hugePageBytes: UInt64 = 0
+    return parse(smaps: bytes, hugePageBytes: &hugePageBytes)
+  }
+
+  /// As above, and adds the anonymous memory in transparent huge pages to `hugePageBytes`.
+  package static func parse(smaps bytes: [UInt8], hugePageBytes: inout UInt64)
+    -> [PageRange: VMAFlags]
+  {
     var result: [PageRange: VMAFlags] = [:]
     var current: PageRange?
     for line in bytes.split(separator: 0x0a) {
@@ -43,6 +51,9 @@ package struct VMAFlags: OptionSet, Sendable, Hashable {
           if let flag = letters[String(decoding: word, as: UTF8.self)] { flags.insert(flag) }
         }
         result[range] = flags
+      } else if first == UInt8(ascii: "A"), line.starts(with: "AnonHugePages:".utf8) {
+        let digits = line.filter { $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }
+        hugePageBytes += (UInt64(String(decoding: digits, as: UTF8.self)) ?? 0) << 10
       } else if first < UInt8(ascii: "A") || first > UInt8(ascii: "Z") {
         if let range = header(line) { current = range }
       }

@@ -10,13 +10,15 @@ import Testing
   init() throws { scratch = try TemporaryDirectory() }
 
   /// A dump that has a round behind it and more to come.
-  private func startEndless(_ pid: Int32, _ more: String...) throws -> Memdump {
+  private func startEndless(_ pid: Int32, _ more: [String] = [], wrapper: [String] = []) throws
+    -> Memdump
+  {
     let memdump = try Memdump(
       [
         "predump", "--pid", "\(pid)", "--images-dir", images, "--json", "--no-sync",
         "--target-downtime", "1us", "--threshold-pages", "0", "--max-rounds", "1000",
         "--pause-between-rounds", "1h",
-      ] + more)
+      ] + more, wrapper: wrapper)
     _ = try memdump.wait(for: "round")
     return memdump
   }
@@ -87,7 +89,7 @@ import Testing
 
   @Test("--nice and --ionice are memdump's threads' own") func gentle() throws {
     let workload = try Workload("stamp", ["pages=4096", "rate=20000", "cold=100"])
-    let memdump = try startEndless(workload.pid, "--nice", "7", "--ionice", "idle")
+    let memdump = try startEndless(workload.pid, ["--nice", "7", "--ionice", "idle"])
     for (tid, name, _) in try threads(of: memdump.pid, "Name")
     where ["memdump-engine", "memdump-encode", "memdump-write"].contains(name) {
       let stat = try String(
@@ -100,6 +102,22 @@ import Testing
     #expect(try memdump.finish().status == 130)
     let stat = try String(contentsOfFile: "/proc/\(workload.pid)/stat", encoding: .utf8)
     #expect(stat.split(separator: ")").last?.split(separator: " ")[16] == "0")
+  }
+
+  @Test(
+    "it compresses on as many processors as it may run on, unless told otherwise",
+    arguments: [([], 1), (["--threads", "3"], 3)])
+  func affinity(options: [String], count: Int) throws {
+    let workload = try Workload("stamp", ["pages=4096", "rate=20000", "cold=100"])
+    let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
+    let line = status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list") }
+    let processor = try #require(line?.split(whereSeparator: { !$0.isNumber }).first)
+    let memdump = try startEndless(
+      workload.pid, options, wrapper: ["/usr/bin/taskset", "-c", String(processor)])
+    let encoders = try threads(of: memdump.pid, "Name").filter { $0.name == "memdump-encode" }
+    #expect(encoders.count == count)
+    memdump.send(SIGINT)
+    #expect(try memdump.finish().status == 130)
   }
 
   @Test("--restore-thp gives the process its huge pages back", arguments: [false, true])

@@ -38,6 +38,46 @@ import Testing
     #expect(check.status == 0, "\(check.err)")
   }
 
+  @Test("memdump's memory follows --memory when the images cannot be written fast enough")
+  func follows() throws {
+    let least = try peakBytesWhenStalled(["--memory", "2MiB", "--threads", "1"])
+    let more = try peakBytesWhenStalled(["--memory", "64MiB", "--threads", "1"])
+    #expect(more - least > 56 << 20, "\(least) bytes with 2MiB, \(more) with 64MiB")
+    #expect(more - least < 72 << 20, "\(least) bytes with 2MiB, \(more) with 64MiB")
+  }
+
+  /// What memdump has taken when all its buffers wait for a reader that does not come.
+  private func peakBytesWhenStalled(_ options: [String]) throws -> Int {
+    let workload = try Workload("idle", ["pages=65536"])
+    let memdump = try Memdump(
+      ["predump", "--pid", "\(workload.pid)", "--to", "-", "--compress", "none", "--quiet"]
+        + options)
+    // It waits: no thread of it has had the processor since the last look, ten times in a row.
+    var (last, looks) = ("", 0)
+    let isStalled = try eventually {
+      let now = try processorTimes(of: memdump.pid)
+      looks = now == last && now.contains("memdump-write") ? looks + 1 : 0
+      last = now
+      return looks == 10
+    }
+    #expect(isStalled)
+    let peak = ProcessState.kilobytes("VmHWM", of: memdump.pid) << 10
+    memdump.send(SIGKILL)
+    #expect(eventually { ProcessState(of: workload.pid).isFree })
+    return peak
+  }
+
+  /// Name and processor time (ns) of every thread.
+  private func processorTimes(of pid: Int32) throws -> String {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task").sorted().map { tid in
+      let task = "/proc/\(pid)/task/\(tid)"
+      return ["comm", "schedstat"].map { file in
+        let data = FileManager.default.contents(atPath: "\(task)/\(file)") ?? Data()
+        return String(decoding: data, as: UTF8.self)
+      }.joined()
+    }.joined()
+  }
+
   private func peakBytes(ofDumping pages: Int) throws -> Int {
     let workload = try Workload("idle", ["pages=\(pages)"])
     let scratch = try TemporaryDirectory()

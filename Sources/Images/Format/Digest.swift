@@ -1,4 +1,4 @@
-internal import CXXHash
+internal import CDigest
 internal import Kernel
 internal import SystemPackage
 
@@ -26,12 +26,11 @@ public struct Digest128: Sendable, Hashable, CustomStringConvertible {
 
 /// The XXH3-64 digest of a block's decoded bytes.
 @inline(__always)
-func blockDigest(_ bytes: UnsafeRawPointer, count: Int) -> UInt64 { XXH3_64bits(bytes, count) }
+func blockDigest(_ bytes: UnsafeRawPointer, count: Int) -> UInt64 { cdigest_64(bytes, count) }
 
 /// The XXH3-128 digest of the page at `page`, 4096 bytes.
 package func pageDigest(_ page: UnsafeRawPointer) -> Digest128 {
-  let hash = XXH3_128bits(page, ImageFormat.page)
-  return Digest128(high: hash.high64, low: hash.low64)
+  Digest128(cdigest_128(page, ImageFormat.page))
 }
 
 /// An XXH3-128 digest of bytes that come piece by piece.
@@ -43,24 +42,24 @@ struct RunningDigest: ~Copyable {
   ///
   /// - Throws: ENOMEM if there is no memory for the C state (600 bytes).
   init() throws(KernelError) {
-    guard let state = XXH3_createState() else {
+    guard let state = cdigest_create() else {
       throw KernelError(call: "XXH3_createState", subject: "digest", errno: .noMemory)
     }
-    XXH3_128bits_reset(state)
     self.state = state
   }
 
-  deinit { XXH3_freeState(state) }
+  deinit { cdigest_free(state) }
 
   /// Adds bytes.
   mutating func add(_ bytes: UnsafeRawBufferPointer) {
     guard let base = bytes.baseAddress else { return }
-    XXH3_128bits_update(state, base, bytes.count)
+    cdigest_add(state, base, bytes.count)
   }
 
   /// The digest of all bytes so far.
-  var value: Digest128 {
-    let hash = XXH3_128bits_digest(state)
-    return Digest128(high: hash.high64, low: hash.low64)
-  }
+  var value: Digest128 { Digest128(cdigest_value(state)) }
+}
+
+extension Digest128 {
+  fileprivate init(_ digest: cdigest_128) { self.init(high: digest.high, low: digest.low) }
 }

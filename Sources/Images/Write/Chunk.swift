@@ -31,8 +31,9 @@ package final class Chunk: @unchecked Sendable {
 
   /// Segments that fit into a chunk.
   package static let segmentCapacity = 1024
-  /// Pages that fit into a chunk, unless a block is longer.
-  package static let standardPages = 256
+  /// Pages that fit into a chunk, unless a block is longer: what was read is still in the core's own
+  /// cache (1 MiB and more) when it is compressed, and what was compressed when it is written.
+  package static let standardPages = 128
 
   /// How the pages will be stored.
   package let compression: PageCompression
@@ -59,12 +60,22 @@ package final class Chunk: @unchecked Sendable {
   private let encoded: UnsafeMutableRawBufferPointer
   private let blockTable: UnsafeMutablePointer<Block>
 
-  /// Allocates the buffers: 1 MiB of pages or a block, whichever is longer, and as much again for
+  /// Pages that fit into a chunk of so compressed ones.
+  private static func pageCapacity(_ compression: PageCompression) -> Int {
+    max(standardPages, compression.blockPages)
+  }
+
+  /// The memory that a chunk takes at most, but for a few KiB (bytes).
+  package static func byteCount(_ compression: PageCompression) -> UInt64 {
+    UInt64(pageCapacity(compression)) * pageBytes * (compression.isCompressed ? 2 : 1)
+  }
+
+  /// Allocates the buffers: 512 KiB of pages or a block, whichever is longer, and as much again for
   /// compressed bytes.
   package init(compression: PageCompression) {
     self.compression = compression
     blockPages = compression.blockPages
-    pageCapacity = max(Self.standardPages, blockPages)
+    pageCapacity = Self.pageCapacity(compression)
     let bytes = pageCapacity * ImageFormat.page
     raw = .allocate(byteCount: bytes, alignment: ImageFormat.page)
     encoded = .allocate(
@@ -339,11 +350,9 @@ package final class Chunk: @unchecked Sendable {
 
 /// Whether `count` bytes, a multiple of 64, are all zero.
 func isZero(_ bytes: UnsafeRawPointer, count: Int) -> Bool {
-  var offset = 0
-  while offset < count {
-    let words = (bytes + offset).loadUnaligned(as: SIMD8<UInt64>.self)
-    if words != .zero { return false }
-    offset += 64
-  }
-  return true
+  if count == 0 { return true }
+  if bytes.loadUnaligned(as: SIMD8<UInt64>.self) != .zero { return false }
+  // Zero if all of it equals what is 64 bytes before, which the C library compares as fast as the
+  // processor can.
+  return memcmp(bytes, bytes + 64, count - 64) == 0
 }

@@ -13,6 +13,8 @@ struct TargetChecks: Sendable {
     var findings: [GroundFinding] = []
     /// The target's resident memory; 0 if it is not known.
     var residentBytes: UInt64 = 0
+    /// Its VMAs; nil if the checks did not come so far.
+    var memory: MemoryLook?
 
     var hasFailed: Bool { findings.contains { $0.failure != nil } }
   }
@@ -59,11 +61,13 @@ struct TargetChecks: Sendable {
     let leader = try leader(process)
     outcome.findings.append(leader)
     if !mayRead || leader.failure != nil { return }
-    outcome.findings.append(try TargetUserfaults.check(process))
+    let memory = try MemoryLook(at: process)
+    outcome.memory = memory
+    outcome.findings.append(try TargetUserfaults.check(process, memory.flags))
     outcome.findings.append(
       .ok(
         "target.memory", "memory",
-        "\(byteText(outcome.residentBytes)) resident, \(try process.maps().count) VMAs, "
+        "\(byteText(outcome.residentBytes)) resident, \(memory.maps.count) VMAs, "
           + "\(try process.threadIDs().count) threads"))
   }
 

@@ -5,9 +5,10 @@ enum TargetUserfaults {
   private static let id = "target.userfaultfd"
   private static let title = "no other userfaultfd on its memory"
 
-  /// Reads the flags of its VMAs, which walks its page tables, and the names of its descriptors.
-  static func check(_ process: borrowing TargetProcess) throws(KernelError) -> GroundFinding {
-    let flags = VMAFlags.parse(smaps: try process.read("smaps"))
+  /// Looks at the flags of its VMAs, and reads the names of its descriptors.
+  static func check(_ process: borrowing TargetProcess, _ flags: [PageRange: VMAFlags])
+    throws(KernelError) -> GroundFinding
+  {
     var taken: [PageRange] = []
     var areProtected = false
     for (range, flags) in flags

@@ -14,7 +14,7 @@ internal import Synchronization
 ///
 /// Used by one engine thread; not Sendable.
 final class ChunkPipeline {
-  private let free = BlockingQueue<Chunk>()
+  private let free = BlockingQueue<Chunk>(givesLatest: true)
   private let filled = BlockingQueue<Work>()
   private let encoded = BlockingQueue<Message>()
   private let results = BlockingQueue<Result<WriterBox, ImageError>>()
@@ -57,11 +57,19 @@ final class ChunkPipeline {
 
   /// Starts the threads and allocates the chunks.
   ///
-  /// - Parameter yields: whether compression in live rounds leaves the processor to whoever else wants it.
-  init(compression: PageCompression, encoders: Int, yields: Bool) throws(KernelError) {
+  /// - Parameters:
+  ///   - yields: whether compression in live rounds leaves the processor to whoever else wants it.
+  ///   - memoryBytes: what all chunks take at most, but never less than `leastMemory`; nil for what
+  ///     keeps the encoders busy as long as the writer is not slower than they are.
+  init(
+    compression: PageCompression, encoders: Int, yields: Bool, memoryBytes: UInt64? = nil
+  ) throws(KernelError) {
     let wanted = max(1, encoders)
     // Each encoder has one in hand and one waiting; the reader and the writer have one each.
-    for _ in 0..<(2 * wanted + 2) { free.put(Chunk(compression: compression)) }
+    let count = memoryBytes.map { Int(clamping: $0 / Chunk.byteCount(compression)) }
+    for _ in 0..<max(Self.leastChunks(encoders: wanted), count ?? 2 * wanted + 2) {
+      free.put(Chunk(compression: compression))
+    }
     let (free, filled, encoded) = (free, filled, encoded)
     let (results, encoderEnds, hasFailed) = (results, encoderEnds, hasFailed)
     for _ in 0..<wanted {
@@ -88,6 +96,14 @@ final class ChunkPipeline {
       var writer = OrderedWriter(free: free, results: results, hasFailed: hasFailed)
       while let message = encoded.take() { writer.accept(message) }
     }
+  }
+
+  /// Each encoder, the reader and the writer have one in hand.
+  private static func leastChunks(encoders: Int) -> Int { encoders + 2 }
+
+  /// The least memory with which no encoder waits for a buffer of another one (bytes).
+  static func leastMemory(compression: PageCompression, encoders: Int) -> UInt64 {
+    UInt64(leastChunks(encoders: max(1, encoders))) * Chunk.byteCount(compression)
   }
 
   deinit {

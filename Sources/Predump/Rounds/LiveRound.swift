@@ -171,7 +171,8 @@ struct LiveRound: ~Copyable {
   private func register(_ vmas: inout [VMARecord], _ member: TreeMember) throws(RoundFailure) {
     let refusals: [DirtyTracker.Refusal]
     do throws(KernelError) {
-      refusals = try member.tracker.register(&vmas) { () throws(KernelError) in
+      let isFirst = member.history.held.runs.isEmpty
+      refusals = try member.tracker.register(&vmas, clears: !isFirst) { () throws(KernelError) in
         try member.view.process.maps()
       }
     } catch { throw .kernel(error) }

@@ -32,6 +32,9 @@ public struct PredumpOptions: Sendable {
   public var leave: LeaveState = .running
   /// Threads that compress.
   public var encoders = 2
+  /// Memory for pages on their way to the images (bytes); nil for a little more than keeps the encoders
+  /// busy. Less than `leastPipelineMemory(_:encoders:)` is not heeded.
+  public var pipelineMemoryBytes: UInt64?
   /// How long the process may take to come to a stop (ns); when it takes longer it runs on.
   public var freezeTimeoutNanoseconds: UInt64 = 2_000_000_000
   /// Bytes that the frozen round may copy to memory; more goes to the images during the freeze.
@@ -58,6 +61,11 @@ public struct PredumpOptions: Sendable {
   package var tuning = EngineTuning()
   /// Where a test lets memdump die.
   package var faults = FaultPlan.none
+
+  /// The least that `pipelineMemoryBytes` can be (bytes): buffers for each encoder and two others.
+  public static func leastPipelineMemory(_ compression: PageCompression, encoders: Int) -> UInt64 {
+    ChunkPipeline.leastMemory(compression: compression, encoders: encoders)
+  }
 
   /// The defaults, for `pid` into `imagesDirectory`.
   public init(pid: Int32, imagesDirectory: String) {

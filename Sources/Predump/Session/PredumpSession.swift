@@ -46,7 +46,8 @@ struct PredumpSession: ~Copyable {
     _ options: PredumpOptions, _ cancellation: Cancellation,
     _ onEvent: @escaping @Sendable (PredumpEvent) -> Void
   ) throws(PredumpError) -> PredumpSummary {
-    let checks = GroundCheck.run(pid: options.pid, imagesDirectory: options.imagesDirectory)
+    let (checks, look) = GroundCheck.look(
+      pid: options.pid, imagesDirectory: options.imagesDirectory)
     if let failure = checks.failure { throw failure }
     for item in checks.items where item.status == .warning {
       onEvent(.warning("\(item.title): \(item.detail)"))
@@ -54,10 +55,10 @@ struct PredumpSession: ~Copyable {
     try options.gentleness.apply()
     let hooks = try HookRunner(options, cancellation, onEvent)
     do throws(PredumpError) {
-      let watch = try TargetWatch(options)
+      let watch = try TargetWatch(options, look)
       // The receiver first: a dump that has nowhere to go leaves the target alone.
       let link = try DumpLink.connect(options, cancellation)
-      var summary = try run(options, link, cancellation, onEvent, hooks)
+      var summary = try run(options, link, look, cancellation, onEvent, hooks)
       // Tracking is over.
       watch.finish(&summary, options, cancellation)
       try hooks.tell(.complete)
@@ -69,10 +70,11 @@ struct PredumpSession: ~Copyable {
   }
 
   private static func run(
-    _ options: PredumpOptions, _ link: ImageLink?, _ cancellation: Cancellation,
-    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
+    _ options: PredumpOptions, _ link: ImageLink?, _ look: MemoryLook?,
+    _ cancellation: Cancellation, _ onEvent: @escaping @Sendable (PredumpEvent) -> Void,
+    _ hooks: HookRunner
   ) throws(PredumpError) -> PredumpSummary {
-    var session = try PredumpSession(options, link, cancellation, onEvent, hooks)
+    var session = try PredumpSession(options, link, look, cancellation, onEvent, hooks)
     do throws(PredumpError) {
       return try session.runToEnd()
     } catch {
@@ -83,19 +85,20 @@ struct PredumpSession: ~Copyable {
   }
 
   private init(
-    _ options: PredumpOptions, _ link: ImageLink?, _ cancellation: Cancellation,
-    _ deliver: @escaping @Sendable (PredumpEvent) -> Void, _ hooks: HookRunner
+    _ options: PredumpOptions, _ link: ImageLink?, _ look: MemoryLook?,
+    _ cancellation: Cancellation, _ deliver: @escaping @Sendable (PredumpEvent) -> Void,
+    _ hooks: HookRunner
   ) throws(PredumpError) {
     let events = EventOrder(deliver)
     let onEvent: @Sendable (PredumpEvent) -> Void = { events.emit($0) }
-    var tree = try TargetTree(options, onEvent)
+    var tree = try TargetTree(options, look, onEvent)
     let pipeline: ChunkPipeline
     let publisher: LatePublisher
     let crew: ThreadCrew
     do throws(KernelError) {
       pipeline = try ChunkPipeline(
         compression: options.compression, encoders: options.encoders,
-        yields: options.gentleness.nice == nil)
+        yields: options.gentleness.nice == nil, memoryBytes: options.pipelineMemoryBytes)
       publisher = try LatePublisher()
       // As many as compress: in a freeze those have nothing to do.
       crew = try ThreadCrew(name: "memdump-copy", count: options.encoders) {

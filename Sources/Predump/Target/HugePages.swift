@@ -14,11 +14,14 @@ struct HugePages: ~Copyable {
 
   /// Looks at the process before anything is done to it.
   ///
-  /// - Parameter remembersPlaces: whether `restore` is to follow.
-  init(of pid: Int32, remembersPlaces: Bool) throws(KernelError) {
+  /// - Parameters:
+  ///   - remembersPlaces: whether `restore` is to follow.
+  ///   - known: memory in huge pages (bytes), if somebody has just looked.
+  init(of pid: Int32, remembersPlaces: Bool, known: UInt64? = nil) throws(KernelError) {
     let process = try TargetProcess(pid: pid)
     let scanner = PagemapScanner(pagemap: try process.open("pagemap"))
-    let bytes = try process.hugePageBytes()
+    let bytes: UInt64
+    if let known { bytes = known } else { bytes = try process.hugePageBytes() }
     before = remembersPlaces && bytes > 0 ? try Self.places(of: process, scanner) : []
     bytesBefore = bytes
     self.scanner = scanner

@@ -9,12 +9,13 @@ struct TargetWatch: ~Copyable {
   private let minorFaults: UInt64
 
   /// Looks at the target that `options` name.
-  init(_ options: PredumpOptions) throws(PredumpError) {
+  init(_ options: PredumpOptions, _ look: MemoryLook?) throws(PredumpError) {
     let pid = options.pid
     do throws(KernelError) {
       self = try Self(
         pid, remembersPlaces: options.restoreHugePagesNanoseconds != nil,
-        sendsSignals: options.leave != .running || options.hooks.onFrozen != nil)
+        sendsSignals: options.leave != .running || options.hooks.onFrozen != nil,
+        look?.hugePageBytes)
     } catch {
       if error.call == "pidfd_send_signal", error.errno == .notPermitted {
         throw .permission(
@@ -31,12 +32,15 @@ struct TargetWatch: ~Copyable {
     }
   }
 
-  private init(_ pid: Int32, remembersPlaces: Bool, sendsSignals: Bool) throws(KernelError) {
+  private init(
+    _ pid: Int32, remembersPlaces: Bool, sendsSignals: Bool, _ hugePageBytes: UInt64?
+  ) throws(KernelError) {
     let process = try TargetProcess(pid: pid)
     // Whether that is permitted: better to know now than when all is done.
     if sendsSignals { try process.send(signal: 0) }
     let faults = try process.stat().minorFaults
-    let hugePages = try HugePages(of: pid, remembersPlaces: remembersPlaces)
+    let hugePages = try HugePages(
+      of: pid, remembersPlaces: remembersPlaces, known: hugePageBytes)
     minorFaults = faults
     self.hugePages = hugePages
     self.process = process

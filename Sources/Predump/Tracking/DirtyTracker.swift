@@ -86,10 +86,13 @@ struct DirtyTracker: ~Copyable {
 
   /// Registers every VMA of treatment `.tracked` that is not registered yet, or no longer.
   ///
-  /// - Parameter maps: tells what is mapped now, which `records` may be too old for.
+  /// - Parameters:
+  ///   - clears: whether protection that is older than the registration is cleared, which walks all page
+  ///     tables. Where the chain holds nothing yet, it says nothing wrong: every page is stored.
+  ///   - maps: tells what is mapped now, which `records` may be too old for.
   /// - Returns: those that cannot be; their treatment in `records` is changed.
   mutating func register(
-    _ records: inout [VMARecord], maps: () throws(KernelError) -> [MapsEntry]
+    _ records: inout [VMARecord], clears: Bool = true, maps: () throws(KernelError) -> [MapsEntry]
   ) throws(KernelError) -> [Refusal] {
     guard let registration else { return [] }
     if foreign == nil { foreign = try registeredRanges(records) }
@@ -105,12 +108,15 @@ struct DirtyTracker: ~Copyable {
       let span = PageRange(
         start: records[run.lowerBound].range.start, end: records[run.upperBound - 1].range.end)
       // One call for many VMAs, which one refused VMA refuses for all: one by one then.
-      if run.count > 1, startTracking(MappingEdges.widened(span, current), registration) == nil {
+      if run.count > 1,
+        startTracking(MappingEdges.widened(span, current), registration, clears) == nil
+      {
         continue
       }
       for index in run {
         let range = records[index].range
-        guard let error = startTracking(MappingEdges.widened(range, current), registration) else {
+        guard let error = startTracking(MappingEdges.widened(range, current), registration, clears)
+        else {
           continue
         }
         // ENOMEM: the address space is gone, or (also ENOENT) the VMA went meanwhile; the scan
@@ -120,18 +126,18 @@ struct DirtyTracker: ~Copyable {
         refusals.append(Refusal(range: range, error: error))
       }
     }
-    try joinHalves(maps, registration)
+    try joinHalves(maps, registration, clears)
     return refusals
   }
 
   /// Registers what continues a registered VMA, at once: the shorter a mapping is in two halves, the
   /// less likely the process finds it so. The next round's scan meets these pages as written.
   private mutating func joinHalves(
-    _ maps: () throws(KernelError) -> [MapsEntry], _ registration: Registration
+    _ maps: () throws(KernelError) -> [MapsEntry], _ registration: Registration, _ clears: Bool
   ) throws(KernelError) {
     for range in MappingEdges.continuations(of: registered, try maps()) {
       // What cannot be registered stays as it is.
-      if try !scanner.isRegistered(range.start) { _ = startTracking(range, registration) }
+      if try !scanner.isRegistered(range.start) { _ = startTracking(range, registration, clears) }
     }
   }
 
@@ -168,12 +174,13 @@ struct DirtyTracker: ~Copyable {
     }
   }
 
-  /// Registers `range` and clears what protection it may have kept from an earlier registration.
-  private mutating func startTracking(_ range: PageRange, _ registration: Registration)
-    -> KernelError?
-  {
+  /// Registers `range`, and `clears` what protection it may have kept from an earlier registration.
+  private mutating func startTracking(
+    _ range: PageRange, _ registration: Registration, _ clears: Bool
+  ) -> KernelError? {
     do throws(KernelError) { try registration.userfaultfd.register(range) } catch { return error }
     registered.append(range)
+    if !clears { return nil }
     #if DEBUG
       if faults.has(.keepStaleProtection) { return nil }
     #endif

@@ -27,10 +27,12 @@ struct TargetView: ~Copyable {
 
   /// Takes hold of the process's address space: what it has after an execve is another one.
   ///
-  /// - Parameter numbers: of the shared objects; all processes of a dump have one in common.
+  /// - Parameters:
+  ///   - numbers: of the shared objects; all processes of a dump have one in common.
+  ///   - look: what is known of its VMAs, if somebody has just looked.
   init(
     _ process: consuming TargetProcess, numbers: SharedObjectNumbers = SharedObjectNumbers(),
-    faults: EngineFaultPlan = EngineFaultPlan()
+    look: MemoryLook? = nil, faults: EngineFaultPlan = EngineFaultPlan()
   ) throws(PredumpError) {
     let pid = process.pid
     let identity: TargetIdentity
@@ -47,7 +49,9 @@ struct TargetView: ~Copyable {
     self.identity = identity
     classifier = VMAClassifier(numbers: numbers, faults: faults)
     (knownFlags, flagOwners) = ([:], [:])
+    let startTicks = process.startTicks
     self.process = process
+    if let look, look.startTicks == startTicks { know(look.flags, look.maps) }
   }
 
   /// The process's memory.
@@ -68,9 +72,7 @@ struct TargetView: ~Copyable {
         knownFlags[entry.range] = nil
       }
       if !isFrozen, maps.contains(where: { knownFlags[$0.range] == nil }) {
-        knownFlags = VMAFlags.parse(smaps: try process.read("smaps"))
-        flagOwners.removeAll(keepingCapacity: true)
-        for entry in maps { flagOwners[entry.range] = FlagOwner(entry) }
+        know(VMAFlags.parse(smaps: try process.read("smaps")), maps)
       }
       space.vmas = classifier.classify(maps, flags: knownFlags)
       try fill(&space)
@@ -78,6 +80,12 @@ struct TargetView: ~Copyable {
       throw Self.explain(error, pid: process.pid, exited: process.hasExited)
     }
     return space
+  }
+
+  private mutating func know(_ flags: [PageRange: VMAFlags], _ maps: [MapsEntry]) {
+    knownFlags = flags
+    flagOwners.removeAll(keepingCapacity: true)
+    for entry in maps { flagOwners[entry.range] = FlagOwner(entry) }
   }
 
   /// VMAs that belong to a userfaultfd of the target's own; valid after `addressSpace`.

@@ -37,15 +37,18 @@ struct TargetTree {
   }
 
   /// Takes hold of the target, without touching it.
-  init(_ options: PredumpOptions, _ onEvent: @escaping @Sendable (PredumpEvent) -> Void)
-    throws(PredumpError)
-  {
+  ///
+  /// - Parameter look: what the checks learnt of the target's memory.
+  init(
+    _ options: PredumpOptions, _ look: MemoryLook?,
+    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void
+  ) throws(PredumpError) {
     let process: TargetProcess
     do throws(KernelError) { process = try TargetProcess(pid: options.pid) } catch {
       throw .targetGone(pid: options.pid, how: .neverFound)
     }
     let target = try TreeMember(
-      process, parent: nil, since: 1, numbers: numbers, tuning: options.tuning)
+      process, parent: nil, since: 1, numbers: numbers, look: look, tuning: options.tuning)
     self.options = options
     self.onEvent = onEvent
     members = [target]

@@ -24,12 +24,14 @@ final class TreeMember {
 
   /// Takes hold of a process, without touching it. Until `attach`, all of its pages count as written.
   ///
-  /// - Parameter parent: process id of its parent; nil for the target.
+  /// - Parameters:
+  ///   - parent: process id of its parent; nil for the target.
+  ///   - look: what is known of its VMAs, if somebody has just looked.
   init(
     _ process: consuming TargetProcess, parent: Int32?, since: Int, numbers: SharedObjectNumbers,
-    tuning: EngineTuning
+    look: MemoryLook? = nil, tuning: EngineTuning
   ) throws(PredumpError) {
-    let view = try TargetView(process, numbers: numbers, faults: tuning.faults)
+    let view = try TargetView(process, numbers: numbers, look: look, faults: tuning.faults)
     do throws(KernelError) {
       tracker = DirtyTracker(pagemap: try view.process.open("pagemap"), tuning: tuning)
       history = try StreamHistory.ofProcess(tuning.faults)

@@ -192,19 +192,41 @@ struct ImageOptions: ParsableArguments {
     transform: WholeNumber.parser(1...256))
   var threads: Int?
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Memory for pages under way (default: some 2MiB a thread).", valueName: "size"),
+    transform: SizeValue.parser(1 << 20...1 << 40, multipleOf: 4096))
+  var memory: SizeValue?
+
   @Flag(help: "Do not wait for the disk; a power cut may lose images.")
   var noSync = false
 
+  func validate() throws {
+    guard let memory else { return }
+    let least = PredumpOptions.leastPipelineMemory(compression, encoders: encoders)
+    if memory.bytes < least {
+      throw ValidationError(
+        "--memory must be at least \(Units.bytes(least)) with \(Units.count(UInt64(encoders), "thread")) "
+          + "and these blocks; give more, or fewer --threads, or a smaller --compress-block")
+    }
+  }
+
   func apply(to options: inout PredumpOptions) {
-    options.compression =
-      switch compress {
-      case .none: .none
-      case .lz4:
-        .lz4(
-          pagesPerBlock: Int(compressBlock.bytes / 4096), acceleration: compressAcceleration)
-      }
-    options.encoders = threads ?? min(256, Processors.allowedCount)
+    options.compression = compression
+    options.encoders = encoders
+    options.pipelineMemoryBytes = memory?.bytes
     options.sync = !noSync
+  }
+
+  private var encoders: Int { threads ?? min(256, Processors.allowedCount) }
+
+  private var compression: PageCompression {
+    switch compress {
+    case .none: .none
+    case .lz4:
+      .lz4(pagesPerBlock: Int(compressBlock.bytes / 4096), acceleration: compressAcceleration)
+    }
   }
 }
 

@@ -1,0 +1,5 @@
+#include "cdigest.h"
+#include <xxhash.h>
+
+#define IMPLEMENTATION cdigest_portable
+#include "implementation.h"
