@@ -48,7 +48,10 @@ struct CommandFailure: Error {
         }
       self.init(status, kind: report.verdict.rawValue, "\(error)")
     case .noCRIU: self.init(.failure, kind: "no-criu", "\(error)")
-    case .criu: self.init(.failure, kind: "criu", "\(error)")
+    case .criu(_, _, _, let lines):
+      // CRIU says what failed in its log alone.
+      let isFull = lines.contains { $0.contains("No space left on device") }
+      self.init(isFull ? .outOfSpace : .failure, kind: "criu", "\(error)")
     case .refusedThere: self.init(.failure, kind: "refused-there", "\(error)")
     case .undecided: self.init(.undecided, kind: "undecided", "\(error)")
     case .declined: self.init(.failure, kind: "declined", "\(error)")

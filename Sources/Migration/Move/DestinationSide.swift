@@ -166,7 +166,9 @@ final class DestinationSide {
       }
     } catch {
       // CRIU kills what it restored, unless it is killed itself.
-      HeldProcesses(Array(present().subtracting(strangers))).end()
+      let copies = HeldProcesses(Array(present().subtracting(strangers)))
+      copies.kill()
+      copies.awaitEnd()
       throw error
     }
   }

@@ -11,6 +11,7 @@ struct HeldDump: ~Copyable {
 
   private let criu: ChildProcess
   private let gate: DecisionGate
+  /// Nil if CRIU leaves memory out by itself.
   private var capture: ImageCapture?
   private let log: String
 
@@ -45,23 +46,36 @@ struct HeldDump: ~Copyable {
   ///
   /// - Parameters:
   ///   - root: the process whose tree it is to dump.
+  ///   - includesDescendants: whether the rounds have the memory of its descendants.
   ///   - directory: of this migration's own; CRIU works there.
   init(
-    of root: Int32, with program: CRIUProgram, _ arguments: [String],
+    of root: Int32, includesDescendants: Bool, with program: CRIUProgram, _ arguments: [String],
     in directory: borrowing Directory
   ) throws {
-    let capture = try ImageCapture(in: directory)
+    let omission = try MemoryOmission.automatic.chosen(
+      for: root, includesDescendants: includesDescendants)
+    let capture = try Self.capture(omission, in: directory)
     let gate = try DecisionGate(in: directory)
+    // The page server that `--lazy-pages` ends in sees a client that has left, and ends too.
+    let nobody = try ConnectedSocket.ended()
     let criu = try program.start(
-      [
-        "dump", "--tree", "\(root)", "--images-dir", ".", "--work-dir", ".", "--stream",
-        "--log-file", Self.logName, "--action-script", "./\(DecisionGate.scriptName)",
-      ] + arguments,
-      directory: directory.descriptor.number, output: .discarded)
+      ["dump", "--tree", "\(root)", "--images-dir", ".", "--work-dir", "."]
+        // The socket is standard input.
+        + (omission == .lazy ? ["--lazy-pages", "--ps-socket", "0"] : ["--stream"])
+        + ["--log-file", Self.logName, "--action-script", "./\(DecisionGate.scriptName)"]
+        + arguments,
+      directory: directory.descriptor.number, input: nobody.number, output: .discarded)
     self.criu = criu
     self.gate = gate
     self.capture = consume capture
     log = directory.join(Self.logName)
+  }
+
+  private static func capture(_ omission: MemoryOmission, in place: borrowing Directory) throws
+    -> ImageCapture?
+  {
+    if omission != .stream { return nil }
+    return try ImageCapture(in: place)
   }
 
   /// Sends CRIU's images, but for the pages of `pids`, until CRIU holds the processes.
@@ -71,9 +85,14 @@ struct HeldDump: ~Copyable {
   mutating func send(
     over link: MoveLink, from directory: borrowing Directory, pids: Set<Int32>
   ) throws -> UInt64 {
+    guard var capture = capture.take() else {
+      guard try Readiness.wait(for: [gate.descriptor, criu.descriptor]).contains(0) else {
+        throw HeldDumpError.criuEnded
+      }
+      return try StateImages.send(from: directory, over: link, withoutPagesOf: pids)
+    }
     let passage = Passage(
       directory: try directory.reopen(), link: link, pids: pids)
-    guard var capture = capture.take() else { return 0 }
     var criuIsOver = false
     while !criuIsOver {
       // An end of the capture is no end of CRIU: it may ask later.
@@ -97,7 +116,8 @@ struct HeldDump: ~Copyable {
   /// From now on this process's death decides nothing.
   func hold() throws(KernelError) { try gate.say(.hold) }
 
-  /// Lets CRIU end the processes, or take everything back, and waits for it.
+  /// Lets CRIU end the processes, or take everything back, and waits for it. If it leaves memory out
+  /// by itself it may leave them stopped instead of ending them.
   ///
   /// - Throws: `.criu` if it did not do what it was told.
   consuming func finish(endsProcesses: Bool, in directory: borrowing Directory)

@@ -71,13 +71,11 @@ final class HeldProcesses {
   /// Waits until they have ended.
   func awaitEnd() { wait { $0.hasExited } }
 
-  /// Sees that they end: CRIU ends them, and else this does.
-  func end() {
-    // CRIU's SIGKILL was sent before it ended; a moment later they are gone.
+  /// Ends them, whatever CRIU still does with them. They are gone when it has let go of them.
+  func kill() {
     for entry in entries where !entry.process.hasExited {
       try? entry.process.send(signal: SIGKILL)
     }
-    awaitEnd()
   }
 
   private func wait(until isSo: (borrowing TargetProcess) -> Bool) {

@@ -112,7 +112,12 @@ public enum MoveResolution {
   ) {
     let processes = HeldProcesses(named: note.processes)
     let word: DecisionGate.Word
-    if case .running = outcome { word = .end } else { word = .goOn }
+    if case .running = outcome {
+      word = .end
+      processes.kill()
+    } else {
+      word = .goOn
+    }
     // If CRIU is gone too, SIGSTOP holds them alone.
     let isHeard = try? NamedPipe.say(
       word.rawValue, to: DecisionGate.decisionName, in: place)
@@ -122,7 +127,7 @@ public enum MoveResolution {
       HeldProcesses(named: [note.holder]).awaitEnd()
     }
     switch outcome {
-    case .running: processes.end()
+    case .running: processes.awaitEnd()
     case .aborted: processes.goOn()
     }
   }

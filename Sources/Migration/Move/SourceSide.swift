@@ -159,7 +159,8 @@ struct SourceSide {
       if let failure = moment.failure { throw failure }
       if let pid = try processes.running() { throw MigrationError.notStopped(pid: pid) }
       dump = try HeldDump(
-        of: options.predump.pid, with: options.criu, options.arguments, in: directory)
+        of: options.predump.pid, includesDescendants: options.predump.includesDescendants,
+        with: options.criu, options.arguments, in: directory)
     } catch {
       resume(processes)
       throw error
@@ -185,9 +186,10 @@ struct SourceSide {
     switch try awaitOutcome(link) {
     case .running(let pid):
       downtime.commit = MonotonicClock.now - began
-      // If CRIU does not end them, this does.
+      // Here, not by CRIU: nothing that CRIU still does or fails to do may let them run on.
+      processes.kill()
       try? dump.finish(endsProcesses: true, in: directory)
-      processes.end()
+      processes.awaitEnd()
       try? hooks.tell(.committed)
       return pid ?? options.predump.pid
     case .aborted(let text):
