@@ -39,9 +39,11 @@ class Scene:
         shutil.rmtree(path, ignore_errors=True)
         self.directories.remove(path)
 
-    def start(self, argv, into, **options):
-        """Starts a child that dies with this program even if that is killed."""
-        child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], **options)
+    def start(self, argv, into, moves=False, **options):
+        """Starts a child that dies with this program even if that is killed; not one that moves: it
+        would die with the criu that restores it."""
+        guard = [] if moves else ["setpriv", "--pdeathsig", "KILL"]
+        child = subprocess.Popen([*guard, *argv], **options)
         into.append(child)
         return child
 

@@ -22,7 +22,7 @@ class Migration:
         home = self.scene.directory("/dev/shm")
         here, there = os.path.join(home, "here"), os.path.join(home, "there")
         os.mkdir(there)
-        with stamp(self.scene, self.size, rate=RATE) as target:
+        with stamp(self.scene, self.size, rate=RATE, moves=True) as target:
             machine = Machine(self.scene)
             try:
                 target.ask("gap")

@@ -15,7 +15,7 @@ class Workload:
     """A program of Tests/Workloads. It leads a session and holds a fifo and a file, no pipe and no
     terminal: what `criu dump` takes."""
 
-    def __init__(self, scene, mode, **options):
+    def __init__(self, scene, mode, moves=False, **options):
         self.scene = scene
         home = scene.directory("/dev/shm")
         fifo, log = os.path.join(home, "commands"), os.path.join(home, "log")
@@ -27,7 +27,7 @@ class Workload:
         self.log = open(log, "w+b")
         words = [f"{key}={value}" for key, value in options.items()]
         self.child = scene.start(
-            [f"{BUILD}/workload", mode, "pdeathsig=0", *words], scene.targets, stdin=reader,
+            [f"{BUILD}/workload", mode, "pdeathsig=0", *words], scene.targets, moves, stdin=reader,
             stdout=self.log, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/")
         os.close(reader)
         self.pid = self.child.pid
