@@ -107,7 +107,7 @@ struct RegionMergerTests {
       }
     }
     let expected = reports.mapValues { kinds in
-      let all = kinds.reduce([]) { $0.union($1) }
+      let all = kinds.reduce(PageCategories()) { $0.union($1) }
       let holdsNone = kinds.allSatisfy { $0.contains(.zero) }
       return holdsNone ? all : all.subtracting(.zero)
     }
