@@ -5,6 +5,7 @@
 #
 #   --quick    256 MiB targets, two repetitions: shows that the benchmark works, not more
 #   --only     some of: full_round zero_heavy inner_loops scan freeze matrix gaps throughput redis
+#              migrate
 #   --out DIR  where results.json and table.txt go (default: .build/bench of this repository)
 #
 # Needs root, and a machine that does nothing else: about 20 GiB of memory and 25 minutes. Prints a
@@ -13,7 +14,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case " $* " in
-  *' -h '* | *' --help '*) sed -n '2,11s/^# \{0,1\}//p' scripts/bench.sh; exit 0 ;;
+  *' -h '* | *' --help '*) sed -n '2,12s/^# \{0,1\}//p' scripts/bench.sh; exit 0 ;;
 esac
 [ "$(id -u)" -eq 0 ] || { echo 'bench: memdump dumps other processes: run this as root' >&2; exit 1; }
 

@@ -38,6 +38,26 @@ class Migration:
         parts["freeze and last round"] = total - sum(parts.values())
         return parts | {"total": total}
 
+    def by_migrate(self, pid, here, there, machine):
+        socket = here + ".socket"
+        receiver = self.scene.start(
+            machine.argv(
+                MEMDUMP, "receive", "--restore", "--json", "--images-dir", there + "/in", "--from",
+                f"unix:{socket}", "--criu", CRIU),
+            self.scene.tools, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        receiver.stdout.readline()
+        run = self.scene.run(
+            [MEMDUMP, "migrate", "--json", "--pid", str(pid), "--to", f"unix:{socket}", "--criu",
+             CRIU], accepted=(0, 3))
+        receiver.communicate()
+        self.scene.tools.remove(receiver)
+        events = [json.loads(line) for line in run.text.splitlines()]
+        parts = next(event for event in events if event["event"] == "migrated")
+        sum_of = lambda *names: sum(parts[name + "_ns"] for name in names) / 1e6
+        return {
+            "criu dump": sum_of("criu_dump"), "transfer": sum_of("send_round", "transfer"),
+            "restore": sum_of("restore", "commit")}
+
     def by_memdump(self, pid, here, there, machine):
         def script(last):
             copy = f"cp -r {here}/{last} {here}/criu {here}/memdump-session.img {there}"
