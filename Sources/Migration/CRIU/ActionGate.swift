@@ -4,7 +4,8 @@ internal import Kernel
 /// Holds CRIU at its own actions until we say yes or no.
 ///
 /// CRIU runs the gate as its `--action-script`, and waits for it. No, or our death, fails the action:
-/// then CRIU takes everything back. (criu: action-scripts.c)
+/// then CRIU takes everything back. (criu: action-scripts.c) After `hold` our death decides nothing:
+/// then the gate waits for a word in the FIFO `decision` beside it.
 struct ActionGate: ~Copyable {
   /// What CRIU is about to do, or has done, as it names it.
   enum Action: String, CaseIterable {
@@ -20,7 +21,10 @@ struct ActionGate: ~Copyable {
 
   /// Its name in CRIU's working directory.
   static let scriptName = "memdump-gate"
+  /// The FIFO's.
+  static let decisionName = "decision"
 
+  private static let hold = "hold"
   private let questions: OwnedPipe
   private let answers: OwnedPipe
 
@@ -37,9 +41,19 @@ struct ActionGate: ~Copyable {
         case "$CRTOOLS_SCRIPT_ACTION" in \(actions.map(\.rawValue).joined(separator: "|"))) ;;
         *) exit 0 ;;
         esac
+        exec 3< "\(own)/\(answers.output.number)" || exit 1
         echo "$CRTOOLS_SCRIPT_ACTION" > "\(own)/\(questions.input.number)" || exit 1
-        read -r word < "\(own)/\(answers.output.number)" || exit 1
-        [ "$word" = yes ]
+        held=
+        while read -r word <&3; do
+          if [ "$word" = \(Self.hold) ]; then
+            mkfifo -m 600 \(Self.decisionName)
+            held=1
+          else
+            [ "$word" = \(Self.word(true)) ]
+            exit
+          fi
+        done
+        [ "$held" ] && read -r word < \(Self.decisionName) && [ "$word" = \(Self.word(true)) ]
 
         """)
     self.questions = questions
@@ -67,5 +81,17 @@ struct ActionGate: ~Copyable {
   }
 
   /// Lets CRIU go on, or take everything back.
-  func answer(_ yes: Bool) throws(KernelError) { try answers.say(yes ? "yes" : "no") }
+  func answer(_ yes: Bool) throws(KernelError) { try answers.say(Self.word(yes)) }
+
+  /// From now on our death decides nothing.
+  func hold() throws(KernelError) { try answers.say(Self.hold) }
+
+  /// Answers for a memdump that is gone, after `hold`, in the gate's directory.
+  ///
+  /// - Returns: whether anybody waits for it.
+  static func answer(_ yes: Bool, in directory: borrowing Directory) throws(KernelError) -> Bool {
+    try NamedPipe.say(word(yes), to: decisionName, in: directory)
+  }
+
+  private static func word(_ yes: Bool) -> String { yes ? "yes" : "no" }
 }

@@ -10,7 +10,7 @@ struct HeldDump: ~Copyable {
   static let logName = "criu-dump.log"
 
   private let criu: ChildProcess
-  private let gate: DecisionGate
+  private let gate: ActionGate
   /// Nil if CRIU leaves memory out by itself.
   private var capture: ImageCapture?
   private let log: String
@@ -55,15 +55,14 @@ struct HeldDump: ~Copyable {
     let omission = try MemoryOmission.automatic.chosen(
       for: root, includesDescendants: includesDescendants)
     let capture = try Self.capture(omission, in: directory)
-    let gate = try DecisionGate(in: directory)
+    let gate = try ActionGate([.postDump], in: directory)
     // The page server that `--lazy-pages` ends in sees a client that has left, and ends too.
     let nobody = try ConnectedSocket.ended()
     let criu = try program.start(
       ["dump", "--tree", "\(root)", "--images-dir", ".", "--work-dir", "."]
         // The socket is standard input.
         + (omission == .lazy ? ["--lazy-pages", "--ps-socket", "0"] : ["--stream"])
-        + ["--log-file", Self.logName, "--action-script", "./\(DecisionGate.scriptName)"]
-        + arguments,
+        + ["--log-file", Self.logName] + ActionGate.arguments + arguments,
       directory: directory.descriptor.number, input: nobody.number, output: .discarded)
     self.criu = criu
     self.gate = gate
@@ -114,7 +113,7 @@ struct HeldDump: ~Copyable {
   var pid: Int32 { criu.pid }
 
   /// From now on this process's death decides nothing.
-  func hold() throws(KernelError) { try gate.say(.hold) }
+  func hold() throws(KernelError) { try gate.hold() }
 
   /// Lets CRIU end the processes, or take everything back, and waits for it. If it leaves memory out
   /// by itself it may leave them stopped instead of ending them.
@@ -123,7 +122,7 @@ struct HeldDump: ~Copyable {
   consuming func finish(endsProcesses: Bool, in directory: borrowing Directory)
     throws(MigrationError)
   {
-    try? gate.decide(endsProcess: endsProcesses)
+    try? gate.answer(endsProcesses)
     capture = nil
     let end = try CRIUProgram.wait(criu)
     if endsProcesses, end == .exited(0) { return }

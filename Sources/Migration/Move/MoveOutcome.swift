@@ -111,17 +111,13 @@ public enum MoveResolution {
     _ note: MoveNote, _ outcome: MoveOutcome, _ place: borrowing Directory
   ) {
     let processes = HeldProcesses(named: note.processes)
-    let word: DecisionGate.Word
+    var runsThere = false
     if case .running = outcome {
-      word = .end
+      runsThere = true
       processes.kill()
-    } else {
-      word = .goOn
     }
     // If CRIU is gone too, SIGSTOP holds them alone.
-    let isHeard = try? NamedPipe.say(
-      word.rawValue, to: DecisionGate.decisionName, in: place)
-    if isHeard == true {
+    if (try? ActionGate.answer(runsThere, in: place)) == true {
       processes.awaitRelease()
       // It writes to its directory up to its end.
       HeldProcesses(named: [note.holder]).awaitEnd()
