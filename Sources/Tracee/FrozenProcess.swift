@@ -121,6 +121,8 @@ package struct FrozenProcess: ~Copyable {
 
   /// Ends the freeze.
   ///
+  /// - Throws: `.notStopping` if a process that is to be left stopped does not stop in time; it runs
+  ///   then.
   /// - Returns: nanoseconds from the first thread asked to stop to the last one let go.
   package consuming func thaw(leaving state: LeaveState) throws(TraceError) -> UInt64 {
     orders.put(.leave(state))
@@ -131,38 +133,45 @@ package struct FrozenProcess: ~Copyable {
     }
   }
 
-  private static func kill(
-    _ target: borrowing TargetProcess, _ descendants: [HeldThreads.Descendant]
-  ) throws(KernelError) {
-    try target.send(signal: SIGKILL)
-    for member in descendants {
+  private static func kill(_ processes: [HeldThreads.Descendant]) throws(TraceError) {
+    for member in processes {
       do throws(KernelError) { try member.process.send(signal: SIGKILL) } catch {
-        // One that was killed meanwhile needs no signal any more.
-        if !member.process.hasExited { throw error }
+        // A descendant that was killed meanwhile needs no signal any more.
+        if member.parent == 0 || !member.process.hasExited { throw .kernel(error) }
       }
     }
   }
 
-  /// Has the processes stop by SIGSTOP, with somebody who undoes it.
+  /// Has the processes stop by SIGSTOP.
   ///
+  /// - Parameter guardian: undoes it should we be killed.
   /// - Returns: those that are alive, the target first.
   private static func stopAll(
-    _ processes: [HeldThreads.Descendant], _ held: inout HeldThreads, _ guardian: ProcessGuardian
-  ) throws(KernelError) -> [StoppedProcess.Member] {
+    _ processes: [HeldThreads.Descendant], _ held: inout HeldThreads, _ guardian: ProcessGuardian?,
+    timeoutNanoseconds: UInt64
+  ) throws(TraceError) -> [StoppedProcess.Member] {
     var stopped: [StoppedProcess.Member] = []
-    for member in processes {
-      let status: ProcessStatus
-      do throws(KernelError) { status = try member.process.status() } catch {
-        if member.process.hasExited && member.parent != 0 { continue }
-        throw error
+    do throws(KernelError) {
+      for member in processes {
+        let status: ProcessStatus
+        do throws(KernelError) { status = try member.process.status() } catch {
+          if member.process.hasExited && (member.parent != 0 || guardian == nil) { continue }
+          throw error
+        }
+        // Somebody else's stop is not ours to end.
+        let isOurs = !held.stoppedBefore.contains(member.process.pid) && !status.hasStopPending
+        if isOurs { try guardian?.take(member.process) }
+        stopped.append(StoppedProcess.Member(process: member, isOurStop: isOurs))
       }
-      // Somebody else's stop is not ours to end.
-      let isOurs = !held.stoppedBefore.contains(member.process.pid) && !status.hasStopPending
-      if isOurs { try guardian.take(member.process) }
-      stopped.append(StoppedProcess.Member(process: member, isOurStop: isOurs))
+      if stopped.contains(where: \.isOurStop) { try guardian?.setContinues(true) }
+    } catch { throw .kernel(error) }
+    do throws(TraceError) {
+      try held.beginStops(timeoutNanoseconds: timeoutNanoseconds)
+    } catch {
+      try? StoppedProcess.carryOn(stopped)
+      try? guardian?.setContinues(false)
+      throw error
     }
-    if stopped.contains(where: \.isOurStop) { try guardian.setContinues(true) }
-    try held.beginStops()
     return stopped
   }
 
@@ -257,19 +266,20 @@ package struct FrozenProcess: ~Copyable {
       reports.put(.success(stopped))
       let order = Self.serveReads(orders, reads)
       var handedOver: [StoppedProcess.Member] = []
-      do throws(KernelError) {
+      do throws(TraceError) {
+        let all = [target] + held.descendants
         switch order {
-        case .leave(.running): break
-        // Queued before the threads are let go, so that none of them runs an instruction.
-        case .leave(.stopped): try held.beginStops()
-        case .leave(.killed): try Self.kill(target.process, held.descendants)
+        case .leave(.running), .read: break
+        // Begun before the threads are let go, so that none of them runs an instruction.
+        case .leave(.stopped):
+          _ = try Self.stopAll(all, &held, nil, timeoutNanoseconds: timeout)
+        case .leave(.killed): try Self.kill(all)
         case .handOver(let guardian):
-          handedOver = try Self.stopAll([target] + held.descendants, &held, guardian)
-        case .read: break
+          handedOver = try Self.stopAll(all, &held, guardian, timeoutNanoseconds: timeout)
         }
       } catch {
         held.letGo()
-        throw .kernel(error)
+        throw error
       }
       let threadCount = held.count
       held.letGo()

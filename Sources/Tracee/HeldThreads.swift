@@ -5,8 +5,6 @@ internal import SystemPackage
 
 /// The stopped threads of a process, or of several, owned by the OS thread that traces them.
 struct HeldThreads {
-  private static let stopNanoseconds: UInt64 = 100_000_000
-
   let deadline: UInt64
   let allowedMilliseconds: UInt64
   let faults: FaultPlan
@@ -188,12 +186,15 @@ struct HeldThreads {
   }
 
   /// Has every process stop as by SIGSTOP, and lets go of one thread of each, which begins that stop.
-  /// The others, when they are let go, go straight into it.
+  /// The others, when they are let go, go straight into it: not before it has begun, however long a
+  /// busy machine or a limit of its cgroup keeps that thread from the processor, as they would run on.
   ///
   /// SIGSTOP goes to that thread and not to its process: the kernel takes a thread's own signals first
   /// (kernel: dequeue_signal). Of the process's it takes the lowest number first, and a signal that has
   /// a handler would be given its frame on the stack after the memory was dumped.
-  mutating func beginStops() throws(KernelError) {
+  ///
+  /// - Throws: `.notStopping` if a stop has not begun in time; it begins as soon as it can.
+  mutating func beginStops(timeoutNanoseconds: UInt64) throws(TraceError) {
     var first: [Int32: Int32] = [:]
     for (tid, held) in threads { first[held.pid] = min(first[held.pid] ?? tid, tid) }
     for (pid, tid) in first {
@@ -201,13 +202,16 @@ struct HeldThreads {
         _ = try invoke("tgkill", on: "thread \(tid)") { clinux_tgkill(pid, tid, SIGSTOP) }
       } catch {
         // Killed meanwhile.
-        if error.errno != .noSuchProcess { throw error }
+        if error.errno != .noSuchProcess { throw .kernel(error) }
       }
     }
     for tid in first.values { threads[tid] = nil }
-    let limit = MonotonicClock.now + Self.stopNanoseconds
+    let limit = MonotonicClock.now + timeoutNanoseconds
     for (pid, tid) in first {
-      while Self.runs(tid, of: pid), MonotonicClock.now < limit {
+      while Self.runs(tid, of: pid) {
+        if MonotonicClock.now > limit {
+          throw .notStopping(tid: tid, milliseconds: timeoutNanoseconds / 1_000_000)
+        }
         MonotonicClock.pause(nanoseconds: 20_000)
       }
     }

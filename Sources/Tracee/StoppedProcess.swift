@@ -69,7 +69,7 @@ package struct StoppedProcess: ~Copyable {
   }
 
   /// Children first: a parent that runs again should not find them stopped.
-  private static func carryOn(_ members: [Member]) throws(KernelError) {
+  static func carryOn(_ members: [Member]) throws(KernelError) {
     try send(SIGCONT, to: members.filter(\.isOurStop).reversed())
   }
 

@@ -49,4 +49,39 @@ import Tracee
       leaving: .killed)
     #expect(child.wait() == SIGKILL)
   }
+
+  @Test("a process that is left stopped runs no instruction, however late it gets a processor")
+  func leftStopped() throws {
+    // The first thread waits for a command; the other one counts.
+    let workload = try Workload("seccomp")
+    let pid = workload.pid
+    let target = try TargetProcess(pid: pid)
+    let counter = try workload.number("counter")
+    let memory = ProcessMemory(file: try target.open("mem"))
+    let frozen = try FrozenProcess(freezing: target, timeoutNanoseconds: 30_000_000_000)
+    let before = try count(at: counter, memory)
+    // What the first thread is bound to is busy: its stop comes late, and the other's must wait.
+    let hog = try ChildProgram(
+      "/bin/sh",
+      [
+        "-c",
+        "taskset -p -c 0 \(pid) && taskset -p -c 0 $$ && chrt -f -p 1 $$ && echo busy; "
+          + "while :; do :; done",
+      ])
+    defer { hog.end() }
+    #expect(hog.line(beginning: "busy") != nil)
+    _ = try frozen.thaw(leaving: .stopped)
+    #expect(try eventually { try target.stat().state == "T" })
+    #expect(try count(at: counter, memory) == before)
+    kill(pid, SIGCONT)
+    #expect(try eventually { try count(at: counter, memory) > before })
+  }
+
+  private func count(at address: UInt64, _ memory: borrowing ProcessMemory) throws -> UInt64 {
+    var value: UInt64 = 0
+    try withUnsafeMutableBytes(of: &value) { buffer throws(KernelError) in
+      try memory.read(at: address, into: buffer)
+    }
+    return value
+  }
 }
