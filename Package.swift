@@ -89,7 +89,7 @@ let package = Package(
       swiftSettings: strict),
     // Arbitrary bytes as images, for scripts/fuzz.sh and for a test.
     .target(
-      name: "ImageFuzzing", dependencies: ["Images", "Kernel"], path: "Tests/ImageFuzzing",
+      name: "ImageFuzzing", dependencies: ["Images", "Kernel", "CXXHash"], path: "Tests/ImageFuzzing",
       swiftSettings: strict),
     .testTarget(
       name: "ImagesTests", dependencies: ["Images", "ImageFuzzing", "Kernel", "CCRIUImages", "CDigest"],

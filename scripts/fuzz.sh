@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes every reader of images: scripts/fuzz.sh [SECONDS [TARGET...]], default 60 for each target.
+# Fuzzes every reader of images and of streams of them: scripts/fuzz.sh [SECONDS [TARGET...]], default 60 for each target.
 #
 # On one core, with AddressSanitizer. A single allocation of more than 8 MiB, 1 GiB in all, or 10
 # seconds for one input count as failures. Inputs that reach something new are merged into
@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 seconds=${1:-60}
 targets=("${@:2}")
-if [ ${#targets[@]} -eq 0 ]; then targets=(session record pagemap small blocks chain); fi
+if [ ${#targets[@]} -eq 0 ]; then targets=(session record pagemap small blocks chain rounds state); fi
 scratch=.build/fuzz
 corpus=Tests/Corpus
 

@@ -18,6 +18,10 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   case blocks
   /// All files of a chain, one after the other.
   case chain
+  /// A stream of rounds, as `receive` takes it.
+  case rounds
+  /// CRIU's images as they come in a migration.
+  case state
 
   private static let smallFiles = [
     "round-002/mm-7.img", "round-002/inventory.img", "round-001/inventory.img",
@@ -25,8 +29,11 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   ]
 
   /// Reads images that `bytes` make, in every way that there is.
-  package func run(_ bytes: UnsafeRawBufferPointer, in place: FuzzPlace?) {
-    guard let place else { return }
+  ///
+  /// - Returns: whether they can be restored.
+  @discardableResult package func run(_ bytes: UnsafeRawBufferPointer, in place: FuzzPlace?) -> Bool
+  {
+    guard let place else { return false }
     let input = [UInt8](bytes)
     switch self {
     case .session: place.set(place.good.merging([FuzzPlace.sessionName: input]) { $1 })
@@ -38,8 +45,10 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
       place.set(place.goodWithoutRecords.merging([which: Array(input.dropFirst())]) { $1 })
     case .blocks: place.set(Self.blocks(input))
     case .chain: place.set(place.unpack(input))
+    case .rounds: return FuzzStream.receiveRounds(input, in: place) { Self.read($0) }
+    case .state: return FuzzStream.receiveState(input, in: place)
     }
-    Self.read(place.path)
+    return Self.read(place.path)
   }
 
   /// Inputs that are good images.
@@ -57,12 +66,9 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
         [2, 0, 0, 0, 0, 16, 0] + Array(repeating: 7, count: 4096), [1, 0, 20, 0, 0x1f, 1, 1, 0],
       ]
     case .chain: return [place.pack(place.good), place.pack(place.goodWithoutRecords)]
+    case .rounds: return [FuzzStream.roundSeed(place)]
+    case .state: return [FuzzStream.stateSeed(place)]
     }
-  }
-
-  /// Whether the last input made a chain that can be restored.
-  package static func isRestorable(_ place: FuzzPlace) -> Bool {
-    ChainVerifier.verify(place.path).verdict == .restorable
   }
 
   /// A round of plain CRIU's with one entry: how many blocks, pages in a block, their lengths.
@@ -94,13 +100,12 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   private struct Enough: Error {}
 
   /// Reads the chain at `path` in every way that there is.
-  private static func read(_ path: String) {
-    let report = ChainVerifier.verify(path)
+  private static func read(_ path: String) -> Bool {
+    let isSound = ChainVerifier.verify(path).verdict == .restorable
     guard let contents = try? ChainContents(path) else {
-      precondition(report.verdict != .restorable, "restorable, but it cannot be opened")
-      return
+      precondition(!isSound, "restorable, but it cannot be opened")
+      return false
     }
-    let isSound = report.verdict == .restorable
     for round in contents.rounds {
       for stream in round.streams {
         var count = 0
@@ -108,7 +113,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
       }
     }
     _ = try? ChainSummary(path)
-    guard let chain = try? ImageChain(path) else { return }
+    guard let chain = try? ImageChain(path) else { return isSound }
     _ = try? chain.topRecord()
     for stream in contents.rounds.last?.streams ?? [] {
       do {
@@ -122,5 +127,6 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
       } catch is Enough {
       } catch { precondition(!isSound, "restorable, and yet: \(error)") }
     }
+    return isSound
   }
 }

@@ -145,4 +145,14 @@ struct MoveWireTests {
     #expect(throws: ImageError.self) { try take(frames, byteLimit: 4096) }
     try expectClean("limit")
   }
+
+  @Test("an image that is read whole is read only if it is short") func longImage() throws {
+    try scratch.write("core-7.img", [])
+    #expect(truncate("\(scratch.path)/core-7.img", (64 << 20) + 1) == 0)
+    let directory = try Directory.open(scratch.path, followSymlink: false)
+    let error = #expect(throws: ImageError.self) {
+      try TaskState.makeRunning(pid: 7, in: directory)
+    }
+    #expect(error?.kind == .limit)
+  }
 }

@@ -8,11 +8,19 @@ enum TaskState {
   // CRIU: compel/include/uapi/task-state.h.
   private static let alive: UInt8 = 1
   private static let stopped: UInt8 = 3
+  /// The most bytes of the image, which may come from elsewhere: signals that wait take 128 each.
+  private static let byteLimit: UInt64 = 64 << 20
 
   /// Makes a stopped process a running one.
   static func makeRunning(pid: Int32, in directory: borrowing Directory) throws(ImageError) {
     let name = "core-\(pid).img"
     let path = directory.join(name)
+    let size = try onFile(path) { () throws(KernelError) in
+      try File(directory.openFile(name), path: path).byteCount()
+    }
+    guard size <= byteLimit else {
+      throw ImageError(.limit, file: path, "the image is longer than \(byteLimit) bytes")
+    }
     var bytes = try onFile(path) { () throws(KernelError) in
       try readToEnd(directory.openFile(name), path: path)
     }

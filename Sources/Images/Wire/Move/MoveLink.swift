@@ -25,6 +25,7 @@ package final class MoveLink: @unchecked Sendable {
     self.patience = patience
     output = FrameWriter(channel)
     input = FrameReader(channel)
+    guard channel.hasOutput else { return }
     heartbeat = try onFile(channel.subject) { () throws(KernelError) in
       let silence = patience.silenceNanoseconds
       return try Heartbeat(nanoseconds: WireFormat.aliveNanoseconds(silence: silence)) {
