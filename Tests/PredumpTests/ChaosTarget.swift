@@ -11,6 +11,8 @@ final class ChaosTarget {
     let wasKilled: Bool
     let succeeded: Bool
     let output: String
+    /// How long it was at work on the target (ns).
+    let atWork: UInt64
   }
 
   private let workload: Workload
@@ -27,15 +29,16 @@ final class ChaosTarget {
   /// The limits that were met; the target goes on reporting them.
   private(set) var limits: Set<Limit> = []
 
-  init(_ mode: String, _ options: [String]) throws {
-    self.mode = mode
-    workload = try Workload(mode, options)
+  /// Starts the workload of this mode, with options after it.
+  init(_ mode: [String]) throws {
+    self.mode = mode[0]
+    workload = try Workload(mode[0], Array(mode.dropFirst()))
     pid = workload.pid
   }
 
   func end() { workload.program.end() }
 
-  /// Runs `memdump predump` on it, to its end or for so long (ns).
+  /// Runs `memdump predump` on it, to its end or for so long (ns) after it began with the target.
   func dump(to images: String, environment: [String: String] = [:], killAfter: UInt64? = nil)
     throws -> Ending
   {
@@ -52,6 +55,11 @@ final class ChaosTarget {
     process.standardError = try FileHandle(forWritingTo: errors)
     process.standardOutput = FileHandle.nullDevice
     try process.run()
+    // Before its directory is there it has not touched the target, and its death shows nothing.
+    while access(images, F_OK) != 0, !Self.hasEnded(process.processIdentifier) {
+      MonotonicClock.pause(nanoseconds: 50_000)
+    }
+    let began = MonotonicClock.now
     if let killAfter {
       MonotonicClock.pause(nanoseconds: killAfter)
       kill(process.processIdentifier, SIGKILL)
@@ -61,7 +69,13 @@ final class ChaosTarget {
     return Ending(
       wasKilled: wasKilled && process.terminationStatus == SIGKILL,
       succeeded: !wasKilled && process.terminationStatus == 0,
-      output: (try? String(contentsOf: errors, encoding: .utf8)) ?? "")
+      output: (try? String(contentsOf: errors, encoding: .utf8)) ?? "",
+      atWork: MonotonicClock.now - began)
+  }
+
+  private static func hasEnded(_ pid: Int32) -> Bool {
+    var info = siginfo_t()
+    return waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_signo != 0
   }
 
   /// Runs, untraced, untracked, with nothing of ours, and has seen nothing.

@@ -10,9 +10,6 @@ import Testing
   private let images = FileManager.default.temporaryDirectory
     .appendingPathComponent("memdump-chaos-\(UUID().uuidString)").path
 
-  private func targets(_ modes: [[String]]) throws -> [ChaosTarget] {
-    try modes.map { try ChaosTarget($0[0], Array($0.dropFirst())) }
-  }
   /// Targets to inject into: in user mode, in a call, waiting in every call, without descriptors,
   /// stepping themselves.
   private static let attached = [
@@ -50,7 +47,8 @@ import Testing
       FaultPoint.allCases.map(\.rawValue))
   func labelled(name: String) throws {
     let fault = try #require(FaultPoint(rawValue: name))
-    for target in try targets(modes(for: fault)) {
+    for mode in modes(for: fault) {
+      let target = try ChaosTarget(mode)
       defer { target.end() }
       let death = try target.dump(to: images, environment: ["MEMDUMP_FAULT": name])
       #expect(death.wasKilled, "\(name): \(death.output)")
@@ -66,45 +64,46 @@ import Testing
     let seed = SeededRandom.seeds(1, environment: environment)[0]
     var random = SeededRandom(seed: seed)
     let modes = Self.attached + Self.dumped
-    var targets = try targets(modes)
-    defer { for target in targets { target.end() } }
-    // How long a dump takes here and now, so that the instants fall into it.
-    let began = MonotonicClock.now
-    try expectNextDumpSucceeds(targets[0])
-    let whole = MonotonicClock.now - began
     var deaths = 0
     var met: [ChaosTarget.Limit: Int] = [:]
-    for attempt in 0..<count {
-      let index = attempt % targets.count
-      let delay = UInt64.random(in: 0..<whole, using: &random)
-      let death = try targets[index].dump(to: images, killAfter: delay)
-      deaths += death.wasKilled ? 1 : 0
-      let told = "seed \(seed), death \(attempt) after \(delay / 1000) us"
-      targets[index].expectUnharmed(except: [.interruption, .descriptor], told)
-      expectToldApart(fault: nil, isWhole: !death.wasKilled)
-      try? FileManager.default.removeItem(atPath: images)
-      // Every target's turn comes: five is no divisor of their number.
-      if attempt % 5 == 0 { try expectNextDumpSucceeds(targets[index]) }
-      if targets[index].limits.isEmpty { continue }
-      for limit in targets[index].limits { met[limit, default: 0] += 1 }
-      targets[index].end()
-      targets[index] = try ChaosTarget(modes[index][0], Array(modes[index].dropFirst()))
+    // One target after the other: most of them never rest.
+    for (index, mode) in modes.enumerated() {
+      var target = try ChaosTarget(mode)
+      defer { target.end() }
+      // How long a dump of it takes here and now, so that the instants fall into it.
+      var whole = try expectNextDumpSucceeds(target)
+      for attempt in (count * index / modes.count)..<(count * (index + 1) / modes.count) {
+        let delay = UInt64.random(in: 0..<whole, using: &random)
+        let death = try target.dump(to: images, killAfter: delay)
+        deaths += death.wasKilled ? 1 : 0
+        let told = "seed \(seed), death \(attempt) after \(delay / 1000) us"
+        target.expectUnharmed(except: [.interruption, .descriptor], told)
+        expectToldApart(fault: nil, isWhole: !death.wasKilled)
+        try? FileManager.default.removeItem(atPath: images)
+        if attempt % 5 == 0 { whole = try expectNextDumpSucceeds(target) }
+        if target.limits.isEmpty { continue }
+        for limit in target.limits { met[limit, default: 0] += 1 }
+        target.end()
+        target = try ChaosTarget(mode)
+      }
     }
     print("chaos: \(deaths) of \(count) died, limits met: \(met), MEMDUMP_TEST_SEED=\(seed)")
     #expect(deaths > count / 3)
-    // Microseconds of a dump of many milliseconds.
-    #expect(met.values.reduce(0, +) <= 2 + count / 50)
+    // Microseconds of a dump of many milliseconds; more where others have the processors.
+    #expect(met.values.reduce(0, +) <= 2 + count / 20)
   }
 
-  private func expectNextDumpSucceeds(
+  /// - Returns: how long it was at work on the target (ns).
+  @discardableResult private func expectNextDumpSucceeds(
     _ target: ChaosTarget, sourceLocation: SourceLocation = #_sourceLocation
-  ) throws {
+  ) throws -> UInt64 {
     let dump = try target.dump(to: images)
     #expect(dump.succeeded, "\(dump.output)", sourceLocation: sourceLocation)
     #expect(
       ChainVerifier.verify(images).verdict == .restorable, sourceLocation: sourceLocation)
     target.expectUnharmed(sourceLocation: sourceLocation)
     try FileManager.default.removeItem(atPath: images)
+    return dump.atWork
   }
 
   /// What was left is called restorable only if the dump came to its end.
