@@ -100,7 +100,7 @@ static void guard(int orders) {
     setrlimit(RLIMIT_NOFILE, &limit);
   }
   struct clinux_guardian_order last = {0, 0}, order;
-  // The guarded processes are descriptors 1 to `guarded`: the lowest free number is the next one.
+  // The guarded processes, and what was added to them, are descriptors 1 to `guarded`: the lowest free number is the next one.
   int guarded = 0;
   while (1) {
     union descriptor_buffer buffer;
@@ -116,15 +116,15 @@ static void guard(int orders) {
       int32_t answer = header ? 0 : -EMFILE;
       if (header) guarded++;
       send(0, &answer, sizeof answer, MSG_NOSIGNAL);
-    } else if (!last.continues) {
+    } else if (!last.signal) {
       if (guarded) syscall(SYS_close_range, 1, ~0u, 0);
       guarded = 0;
     }
   }
   if (last.group > 0) kill(-last.group, SIGKILL);
   // Children first: a parent that runs again should not find them stopped.
-  for (int fd = guarded; last.continues && fd > 0; fd--)
-    syscall(SYS_pidfd_send_signal, fd, SIGCONT, NULL, 0);
+  for (int fd = guarded; last.signal && fd > 0; fd--)
+    syscall(SYS_pidfd_send_signal, fd, last.signal, NULL, 0);
   _exit(0);
 }
 
@@ -159,7 +159,7 @@ int clinux_order_guardian(int control, const struct clinux_guardian_order *order
   return send(control, order, sizeof *order, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int clinux_add_guarded(int control, int pidfd, const struct clinux_guardian_order *order) {
+int clinux_add_guarded(int control, int descriptor, const struct clinux_guardian_order *order) {
   union descriptor_buffer buffer;
   memset(&buffer, 0, sizeof buffer);
   struct iovec place = {(void *)order, sizeof *order};
@@ -169,7 +169,7 @@ int clinux_add_guarded(int control, int pidfd, const struct clinux_guardian_orde
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(header), &pidfd, sizeof pidfd);
+  memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
   if (sendmsg(control, &message, MSG_NOSIGNAL) < 0) return -errno;
   int32_t answer;
   ssize_t count;

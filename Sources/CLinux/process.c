@@ -20,6 +20,14 @@ int clinux_gettid(void) { return (int)syscall(SYS_gettid); }
 
 void clinux_set_thread_name(const char *name) { prctl(PR_SET_NAME, name); }
 
+void clinux_init_rwlock(pthread_rwlock_t *lock) {
+  pthread_rwlockattr_t attributes;
+  pthread_rwlockattr_init(&attributes);
+  pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+  pthread_rwlock_init(lock, &attributes);
+  pthread_rwlockattr_destroy(&attributes);
+}
+
 static int checked(long result) { return result < 0 ? -errno : (int)result; }
 
 int clinux_pidfd_open(int pid, unsigned flags) {

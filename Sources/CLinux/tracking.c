@@ -32,7 +32,7 @@ struct uffd_zeropage {
 };
 struct uffd_message {
   uint8_t event, reserved[7];
-  uint64_t flags, address, thread;
+  uint64_t arguments[3];
 };
 
 // The sizes are part of the ioctl numbers: a wrong one would be another call.
@@ -57,6 +57,10 @@ _Static_assert(sizeof(struct uffd_message) == 32, "struct uffd_msg");
 #define UFFDIO_ZEROPAGE_ _IOWR(0xAA, 0x04, struct uffd_zeropage)
 #define REGISTER_MODE_WP 2
 #define EVENT_PAGEFAULT 0x12
+#define EVENT_FORK 0x13
+#define EVENT_REMAP 0x14
+#define EVENT_REMOVE 0x15
+#define EVENT_UNMAP 0x16
 
 static int checked_ioctl(int fd, unsigned long request, void *argument) {
   int result = ioctl(fd, request, argument);
@@ -112,11 +116,22 @@ int clinux_uffd_wake(int uffd, uint64_t start, uint64_t byte_count) {
   return checked_ioctl(uffd, UFFDIO_WAKE_, &argument);
 }
 
-int clinux_uffd_next(int uffd, uint64_t *address) {
-  struct uffd_message message;
-  ssize_t count = read(uffd, &message, sizeof message);
-  if (count < 0) return errno == EAGAIN ? 0 : -errno;
-  if (count != sizeof message) return -EIO;
-  *address = message.address;
-  return message.event == EVENT_PAGEFAULT ? 1 : 2;
+int clinux_uffd_next(int uffd, struct clinux_uffd_message *message) {
+  struct uffd_message raw;
+  ssize_t count = read(uffd, &raw, sizeof raw);
+  if (count < 0) return errno == EAGAIN ? CLINUX_UFFD_NONE : -errno;
+  if (count != sizeof raw) return -EIO;
+  *message = (struct clinux_uffd_message){raw.arguments[0], raw.arguments[1], raw.arguments[2]};
+  switch (raw.event) {
+    case EVENT_PAGEFAULT:
+      message->first = raw.arguments[1];
+      return CLINUX_UFFD_FAULT;
+    case EVENT_FORK:
+      message->first = (uint32_t)raw.arguments[0];
+      return CLINUX_UFFD_FORK;
+    case EVENT_REMAP: return CLINUX_UFFD_REMAP;
+    case EVENT_REMOVE:
+    case EVENT_UNMAP: return CLINUX_UFFD_REMOVE;
+    default: return -EPROTO;
+  }
 }

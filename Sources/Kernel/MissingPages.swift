@@ -11,7 +11,7 @@ package struct MissingPages: ~Copyable, Sendable {
   /// Takes over the userfaultfd, which must not block.
   package init(_ userfaultfd: consuming OwnedDescriptor, of subject: String) {
     self.userfaultfd = userfaultfd
-    self.subject = "missing pages of \(subject)"
+    self.subject = subject
   }
 
   /// Whether this kernel tells of all that becomes of such memory (fork, mremap, madvise, munmap):
@@ -24,16 +24,34 @@ package struct MissingPages: ~Copyable, Sendable {
   /// Becomes readable when a thread waits for a page, or when the process changes its memory.
   package var descriptor: CInt { userfaultfd.number }
 
-  /// The page that a thread waits for; nil when none does any more. What else the process did is
-  /// passed over: it goes on when this was called.
-  package func nextFault() throws(KernelError) -> UInt64? {
-    var address: UInt64 = 0
-    while true {
-      let kind = try invoke("read", on: subject) {
-        clinux_uffd_next(userfaultfd.number, &address)
-      }
-      if kind == 0 { return nil }
-      if kind == 1 { return address / pageBytes * pageBytes }
+  /// What happens in the address space.
+  package enum Event: ~Copyable {
+    /// A thread waits for the page at this address.
+    case fault(UInt64)
+    /// What is in the range is dropped or unmapped: what comes to be there is not what was.
+    case removed(PageRange)
+    /// The range has been moved to an address.
+    case moved(PageRange, to: UInt64)
+    /// A child has a copy, in which the same pages are missing.
+    case forked(MissingPages)
+  }
+
+  /// The next event; nil if there is none. But for a fault, the process goes on when it is taken, and
+  /// nothing can be given until then.
+  package func next() throws(KernelError) -> Event? {
+    var message = clinux_uffd_message()
+    let kind = try invoke("read", on: subject) { clinux_uffd_next(userfaultfd.number, &message) }
+    switch clinux_uffd_event(rawValue: UInt32(kind)) {
+    case CLINUX_UFFD_FAULT: return .fault(message.first / pageBytes * pageBytes)
+    case CLINUX_UFFD_REMOVE:
+      return .removed(PageRange(start: message.first, end: message.second))
+    case CLINUX_UFFD_REMAP:
+      let range = PageRange(start: message.first, end: message.first + message.third)
+      return .moved(range, to: message.second)
+    case CLINUX_UFFD_FORK:
+      let child = OwnedDescriptor(owning: CInt(message.first))
+      return .forked(MissingPages(child, of: "a child of \(subject)"))
+    default: return nil
     }
   }
 

@@ -42,11 +42,13 @@ package struct OwnedPipe: ~Copyable, Sendable {
 /// Waits for descriptors.
 package enum Readiness {
   /// The indices of `descriptors` that can be read without waiting, or were hung up; waits until
-  /// there is one. Negative numbers are passed over.
-  package static func wait(for descriptors: [CInt]) throws(KernelError) -> [Int] {
+  /// there is one, or for so many milliseconds. Negative numbers are passed over.
+  package static func wait(for descriptors: [CInt], milliseconds: CInt = -1) throws(KernelError)
+    -> [Int]
+  {
     var entries = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
     _ = try invoke("poll", on: "\(descriptors.count) descriptors") { () -> CInt in
-      let count = poll(&entries, nfds_t(entries.count), -1)
+      let count = poll(&entries, nfds_t(entries.count), milliseconds)
       return count < 0 ? -errno : count
     }
     return entries.indices.filter { entries[$0].revents != 0 }

@@ -1,8 +1,10 @@
 internal import CLinux
+internal import Glibc
 internal import Synchronization
 
 /// A small process beside this one that undoes, should this one be killed, what the kernel does not
-/// undo by itself: it kills a command that runs, and continues processes that we stopped.
+/// undo by itself: it kills a command that runs, and continues processes that we stopped, or kills
+/// those that cannot go on without us.
 ///
 /// It is in a session of its own and blocks all signals: only SIGKILL, meant for it, ends it first.
 package final class ProcessGuardian: Sendable {
@@ -18,17 +20,33 @@ package final class ProcessGuardian: Sendable {
 
   // Closing the socket ends the guardian, which then carries out the last order.
 
-  /// Adds `process` to those that `setContinues` is about.
+  /// Adds `process` to those that `setContinues` and `setKills` are about.
   package func take(_ process: borrowing TargetProcess) throws(KernelError) {
-    let (number, pidDescriptor) = (control.number, process.pidDescriptorNumber)
-    let result = order.withLock { order in clinux_add_guarded(number, pidDescriptor, &order) }
-    _ = try invoke("sendmsg", on: "the guardian of pid \(process.pid)") { result }
+    try add(process.pidDescriptorNumber, "pid \(process.pid)")
+  }
+
+  /// Keeps the missing pages of a process that it took missing: whoever waits for one waits on until
+  /// the process got its signal.
+  package func take(_ pages: borrowing MissingPages) throws(KernelError) {
+    try add(pages.descriptor, "missing pages")
+  }
+
+  private func add(_ descriptor: CInt, _ subject: String) throws(KernelError) {
+    let number = control.number
+    let result = order.withLock { order in clinux_add_guarded(number, descriptor, &order) }
+    _ = try invoke("sendmsg", on: "the guardian of \(subject)") { result }
   }
 
   /// From now on the processes that it took are continued (SIGCONT) when we end; or they are not,
   /// and it forgets them.
   package func setContinues(_ continues: Bool) throws(KernelError) {
-    try change { $0.continues = continues ? 1 : 0 }
+    try change { $0.signal = continues ? SIGCONT : 0 }
+  }
+
+  /// From now on the processes that it took are killed when we end; or they are not, and it forgets
+  /// them.
+  package func setKills(_ kills: Bool) throws(KernelError) {
+    try change { $0.signal = kills ? SIGKILL : 0 }
   }
 
   /// From now on this process group is killed when we end; 0 for none.

@@ -24,6 +24,8 @@ public enum MigrationError: Error, Sendable {
   case undecided(pid: Int32, destination: String, directory: String, reason: String)
   /// The chain is not one that can be restored.
   case notRestorable(ChainReport)
+  /// A process ran before its memory was there, and the rest could not be brought: it was killed.
+  case incomplete(directory: String, reason: String)
   /// The other side of a connection said something that makes no sense.
   case peer(String)
   /// Anything else that the kernel refused.
@@ -50,6 +52,10 @@ extension MigrationError: CustomStringConvertible {
         + "add --outcome running (it is ended here) or --outcome aborted (it runs on here)"
     case .notRestorable(let report):
       "\(report.directory) cannot be restored; restore-check says what is wrong with it"
+    case .incomplete(let directory, let reason):
+      "the restored process was killed: it ran before all of its memory was there, and the rest could "
+        + "not be given (\(reason)). \(directory) has it as it was dumped: memdump restore brings that "
+        + "back"
     case .peer(let text): text
     case .kernel(let error): "\(error)"
     }

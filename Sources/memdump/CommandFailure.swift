@@ -55,6 +55,7 @@ struct CommandFailure: Error {
     case .refusedThere: self.init(.failure, kind: "refused-there", "\(error)")
     case .undecided: self.init(.undecided, kind: "undecided", "\(error)")
     case .declined: self.init(.failure, kind: "declined", "\(error)")
+    case .incomplete: self.init(.failure, kind: "incomplete", "\(error)")
     case .peer: self.init(.failure, kind: "peer", "\(error)")
     case .kernel(let cause): self.init(Self.status(cause.errno), kind: "kernel", "\(error)")
     }

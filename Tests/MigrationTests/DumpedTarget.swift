@@ -37,7 +37,7 @@ final class DumpedTarget {
     workload = try Workload(
       "stamp",
       [
-        "pages=\(pages)", "rate=5000", "threads=2", "drop=1", "detached=1", "log=\(log)",
+        "pages=\(pages)", "rate=5000", "threads=2", "drop=1", "moves=1", "detached=1", "log=\(log)",
         "lifetime=120",
       ])
     pid = workload.pid

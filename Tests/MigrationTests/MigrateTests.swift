@@ -31,6 +31,18 @@ import Testing
     #expect(target.notes.isEmpty)
   }
 
+  @Test("a process runs there before its memory is in place, and ends with all of it")
+  func movesLazily() throws {
+    let (receiver, place) = try target.receiver(["--lazy"])
+    let migration = try target.migration(to: place)
+    #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
+    #expect(receiver.finish() == 0, "\(receiver.errorText)")
+    target.expectThere("moved lazily")
+    #expect(receiver.events("restored").count == 1)
+    let filled = try #require(receiver.events("filled").first)
+    #expect(filled["pages"] as? UInt64 ?? 0 >= 1024)
+  }
+
   @Test("criu fails on the dump: the process runs on here") func badDump() throws {
     let (receiver, place) = try target.receiver()
     let migration = try target.migration(to: place, criu: ["--no-such-option"])

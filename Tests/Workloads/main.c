@@ -11,7 +11,8 @@
 //             cold=10 whole=50 threads=1      drop_table=0x seed=S. Pages that say which version they
 //             seed=1 thp=0|1 drop=0|1         are (stamp.c). Commands: `check` -> ok | bad page N,
 //             drop_pages=N gap=0|1|2          `gap` -> gap=NS, `stop` and `go` (the writers) -> ok,
-//             detached=0|1 log=PATH           `report` -> writes=N drops=N.
+//             moves=0|1                       `report` -> writes=N drops=N.
+//             detached=0|1 log=PATH
 //             lifetime=600
 // maps        dir=DIR pages=2048              region NAME 0xSTART 0xEND (end excluded), or absent NAME
 //             without=NAME,... uring_buffers  REASON, one line each before the ready line. Commands:

@@ -45,6 +45,7 @@ static uint64_t seed;
 static uint64_t salt;
 static uint64_t rate_per_second;  // of all writers together; UINT64_MAX: as fast as possible
 static uint64_t hot_pages, cold_percent, whole_percent, writer_count;
+static bool moves;
 static atomic_bool paused;
 static atomic_uint parked;
 static atomic_uint_fast64_t writes, dropped_runs, longest_gap;
@@ -141,6 +142,17 @@ static void drop_run(uint64_t first, uint64_t count, uint64_t way) {
   }
 }
 
+/// Moves a page of the drop group away and back.
+static void move_page(uint64_t page) {
+  char *start = (char *)(drops.words + page * 512);
+  char *away = map_private(PAGE);
+  int fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
+  if (mremap(start, PAGE, PAGE, fixed, away) != away) die("mremap");
+  // Seen there first, if it has not been seen before.
+  (void)*(volatile uint64_t *)away;
+  if (mremap(away, PAGE, PAGE, fixed, start) != start) die("mremap");
+}
+
 static void *dropper(void *unused) {
   (void)unused;
   uint64_t random = seed ^ mix(0xd309 + salt);
@@ -150,6 +162,7 @@ static void *dropper(void *unused) {
       uint64_t first = next_random(&random) % drops.pages;
       uint64_t count = 1 + next_random(&random) % 16;
       if (count > drops.pages - first) count = drops.pages - first;
+      if (moves) move_page(next_random(&random) % drops.pages);
       if (next_random(&random) % 2) {
         drop_run(first, count, next_random(&random));
         atomic_fetch_add(&dropped_runs, 1);
@@ -274,7 +287,7 @@ static void fork_writers(unsigned threads) {
 
 int run_stamp(const struct options *options) {
   options_allow(options, (const char *const[]){"pages", "rate", "hot", "cold", "whole", "threads",
-                                               "seed", "thp", "drop", "drop_pages", "gap",
+                                               "seed", "thp", "drop", "drop_pages", "moves", "gap",
                                                "detached", "log", "lifetime", NULL});
   uint64_t pages = option_number(options, "pages", 4096);
   uint64_t hot = option_number(options, "hot", 100);
@@ -297,6 +310,7 @@ int run_stamp(const struct options *options) {
     uint64_t fallback = pages / 8 < 16 ? 16 : pages / 8;
     make_group(&drops, option_number(options, "drop_pages", fallback), options);
   }
+  moves = option_number(options, "moves", 0);
   unsigned threads = start_writers();
   if (gap) start(watcher, gap == 2 ? &arena : NULL);
 

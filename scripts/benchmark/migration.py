@@ -38,12 +38,12 @@ class Migration:
         parts["freeze and last round"] = total - sum(parts.values())
         return parts | {"total": total}
 
-    def by_migrate(self, pid, here, there, machine):
+    def by_migrate(self, pid, here, there, machine, *receiver_options):
         socket = here + ".socket"
         receiver = self.scene.start(
             machine.argv(
                 MEMDUMP, "receive", "--restore", "--json", "--images-dir", there + "/in", "--from",
-                f"unix:{socket}", "--criu", CRIU),
+                f"unix:{socket}", "--criu", CRIU, *receiver_options),
             self.scene.tools, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         receiver.stdout.readline()
         run = self.scene.run(
@@ -57,6 +57,9 @@ class Migration:
         return {
             "criu dump": sum_of("criu_dump"), "transfer": sum_of("send_round", "transfer"),
             "restore": sum_of("restore", "commit")}
+
+    def by_migrate_lazily(self, pid, here, there, machine):
+        return self.by_migrate(pid, here, there, machine, "--lazy")
 
     def by_memdump(self, pid, here, there, machine):
         def script(last):

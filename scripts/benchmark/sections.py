@@ -367,15 +367,17 @@ class Sections:
 
     def migrate(self):
         migration = Migration(self.scene, self.main_size)
-        ways = {"eager": migration.by_migrate, "hand": migration.by_memdump,
-                "lazy": migration.by_memdump_lazily, "criu": migration.by_criu}
+        ways = {"eager": migration.by_migrate, "lazy": migration.by_migrate_lazily,
+                "hand": migration.by_memdump, "served": migration.by_memdump_lazily,
+                "criu": migration.by_criu}
         runs = self.in_turn(**{
             name: lambda way=way: migration.moved(way) for name, way in ways.items()})
         self.report.samples("migrate", runs)
         section = (f"{name_of(self.main_size)}, {RATE:,} pages/s dirtied, moved to another pid "
                    "namespace (ms, medians)")
-        labels = {"eager": "memdump migrate", "hand": "memdump, step by step",
-                  "lazy": "memdump, step by step, lazy restore", "criu": "CRIU alone"}
+        labels = {"eager": "memdump migrate", "lazy": "memdump migrate, lazy restore",
+                  "hand": "memdump, step by step",
+                  "served": "memdump, step by step, lazy restore", "criu": "CRIU alone"}
         medians = {name: {part: median(run[part] for run in runs[name]) for part in runs[name][0]}
                    for name in runs}
         for name, label in labels.items():

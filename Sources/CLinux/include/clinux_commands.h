@@ -19,16 +19,17 @@ int clinux_signal_group(int group, int signal);
 struct clinux_guardian_order {
   /// The process group to kill with this process; 0 for none.
   int32_t group;
-  /// Whether the guarded processes are to be continued when this process ends. 0 also forgets them.
-  int32_t continues;
+  /// The signal for the guarded processes when this process ends. 0: none, and it forgets them.
+  int32_t signal;
 };
 
 /// Forks a process that outlives this one, whatever ends it, by the moment that it takes to kill the
-/// process group and to send SIGCONT to the guarded processes, if the last order says so.
+/// process group and to send a signal to the guarded processes, if the last order says so.
 /// `control`: this end of a socket to it; closing it ends the guardian.
 int clinux_fork_guardian(int *control);
 int clinux_order_guardian(int control, const struct clinux_guardian_order *order);
-/// Adds the process behind `pidfd` to the guarded ones; returns when the guardian has it.
-int clinux_add_guarded(int control, int pidfd, const struct clinux_guardian_order *order);
+/// Adds the process behind `descriptor` to the guarded ones, or something that is to stay open until
+/// they got their signal; returns when the guardian has it.
+int clinux_add_guarded(int control, int descriptor, const struct clinux_guardian_order *order);
 
 #endif

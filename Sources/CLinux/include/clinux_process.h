@@ -1,12 +1,15 @@
 #ifndef CLINUX_PROCESS_H
 #define CLINUX_PROCESS_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
 int clinux_gettid(void);
 /// The calling thread's name in ps and gdb: at most 15 bytes.
 void clinux_set_thread_name(const char *name);
+/// A lock for readers and writers that lets a waiting writer go before later readers.
+void clinux_init_rwlock(pthread_rwlock_t *lock);
 int clinux_pidfd_open(int pid, unsigned flags);
 /// A copy of descriptor `fd` of the process behind `pidfd`.
 int clinux_pidfd_getfd(int pidfd, int fd);

@@ -48,7 +48,23 @@ long clinux_uffd_copy(int uffd, uint64_t target, const void *source, uint64_t by
 int clinux_uffd_zero(int uffd, uint64_t target, uint64_t byte_count);
 /// UFFDIO_WAKE.
 int clinux_uffd_wake(int uffd, uint64_t start, uint64_t byte_count);
-/// Takes a message: 0 there is none, 1 a thread waits for the page at `address`, 2 something else.
-int clinux_uffd_next(int uffd, uint64_t *address);
+
+/// What a userfaultfd tells of its address space.
+enum clinux_uffd_event {
+  CLINUX_UFFD_NONE,
+  /// A thread waits for the page at `first`.
+  CLINUX_UFFD_FAULT,
+  /// A child has a copy of it, and `first` is the child's userfaultfd.
+  CLINUX_UFFD_FORK,
+  /// mremap has moved `third` bytes from `first` to `second`.
+  CLINUX_UFFD_REMAP,
+  /// `first` to `second` is about to be dropped (madvise), or is unmapped.
+  CLINUX_UFFD_REMOVE,
+};
+struct clinux_uffd_message {
+  uint64_t first, second, third;
+};
+/// Takes a message: which event it is.
+int clinux_uffd_next(int uffd, struct clinux_uffd_message *message);
 
 #endif

@@ -55,6 +55,8 @@ struct MappedArea: Sendable, Equatable {
   var status: UInt32
   /// The shared memory object, if it has one.
   var sharedObjectID: UInt64
+  /// A bit for each advice that holds, by its number (madvise(2)).
+  var advice: UInt64
 
   /// Reads the VMAs in `mm-PID.img`, which must ascend and not overlap.
   static func readAll(pid: Int32, in directory: borrowing Directory) throws(ImageError)
@@ -78,7 +80,7 @@ struct MappedArea: Sendable, Equatable {
       areas.append(
         MappedArea(
           range: PageRange(start: vma.start, end: vma.end), mapFlags: vma.flags,
-          status: vma.status, sharedObjectID: vma.shmid))
+          status: vma.status, sharedObjectID: vma.shmid, advice: vma.madv))
     }
     guard try !reader.advance() else { throw reader.error(.record, "mm has a second record") }
     return areas

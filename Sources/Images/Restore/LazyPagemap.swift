@@ -7,6 +7,8 @@ struct LazyPagemap {
   private(set) var eager: [PageRange] = []
   /// Pages that are left to come; no range lies in two VMAs, which UFFDIO_COPY refuses.
   private(set) var lazy: [PageRange] = []
+  /// Those of them that a later round than the first has.
+  private(set) var rewritten: [PageRange] = []
 
   /// Writes the images of process `pid` of the chain at `path` into `directory`.
   ///
@@ -23,6 +25,7 @@ struct LazyPagemap {
     let areas = try MappedArea.readAll(pid: pid, in: state)
     var image = try ComposedImage(ImageChain(path), stream: stream)
     let hot = try hotLevels(&image, eagerBytes: eagerBytes)
+    let oldest = image.depth - 1
     var pages = LazyPagemap()
     var pagemap = try PagemapWriter(stream.pagemapName, in: directory, pagesID: pagesID)
     var area = 0
@@ -38,6 +41,7 @@ struct LazyPagemap {
         let isLazy = flags.contains(.lazy) && level >= hot && mayWait
         // Not marked as lazy: CRIU would ask for it all the same.
         try pagemap.append(part, flags: isLazy ? .lazy : .present)
+        if isLazy, level < oldest { Self.add(part, to: &pages.rewritten) }
         if !isLazy {
           Self.add(part, to: &pages.eager)
         } else if part.start == areas[area].range.start {
@@ -99,12 +103,16 @@ struct LazyPagemap {
 }
 
 extension MappedArea {
-  /// Whether `criu restore --lazy-pages` lets pages of it come later. (criu: vma_entry_can_be_lazy)
+  /// Whether `criu restore --lazy-pages` lets pages of it come later (criu: vma_entry_can_be_lazy),
+  /// and nothing that the process does meanwhile can make them others than they should be: a child
+  /// whose copy is wiped (MADV_WIPEONFORK) would be given them all the same.
   fileprivate var pagesMayComeLater: Bool {
     let (privately, anonymous, locked, huge): (UInt32, UInt32, UInt32, UInt32) =
       (0x2, 0x20, 0x2000, 0x40000)
     let kernelsOwn: UInt32 = 1 << 2 | 1 << 3 | 1 << 12
-    return mapFlags & (privately | anonymous | locked | huge) == privately | anonymous
+    let wipedOnFork: UInt64 = 1 << 18
+    return advice & wipedOnFork == 0
+      && mapFlags & (privately | anonymous | locked | huge) == privately | anonymous
       && status & kernelsOwn == 0
   }
 }

@@ -26,8 +26,19 @@ package struct RestoreDirectory: ~Copyable {
   private var inventory: OwnedPipe?
   /// Pages that were written anew.
   package private(set) var mergedPages: UInt64 = 0
-  /// Of each process, the pages that CRIU restores without; ascending.
-  package private(set) var lazyPages: [Int32: [PageRange]] = [:]
+  /// Of each process, the pages that CRIU restores without.
+  package private(set) var lazyPages: [Int32: LazyPages] = [:]
+
+  /// Pages of a process that come later.
+  package struct LazyPages: Sendable {
+    /// All of them, ascending; no range lies in two VMAs.
+    package var all: [PageRange] = []
+    /// Those that the process wrote after the first round, and so may want soon; ascending.
+    package var rewritten: [PageRange] = []
+
+    /// None.
+    package init() {}
+  }
 
   /// Whether CRIU needs LZ4 for the session at `path`.
   package static func isCompressed(_ path: String) throws(ImageError) -> Bool {
@@ -98,8 +109,9 @@ package struct RestoreDirectory: ~Copyable {
     _ pid: Int32, _ state: borrowing Directory, _ memory: Memory, workers: Int
   ) throws {
     if memory == .later {
-      lazyPages[pid] = try LazyPagemap.write(pid, of: path, state, to: directory, eagerBytes: 0)
-        .lazy
+      let pages = try LazyPagemap.write(pid, of: path, state, to: directory, eagerBytes: 0)
+      lazyPages[pid, default: LazyPages()].all = pages.lazy
+      lazyPages[pid]?.rewritten = pages.rewritten
     } else {
       let pagesID = try PagemapReader(ImageFormat.pagemapName(pid: pid), in: state).pagesID
       mergedPages += try MergedPages.write(

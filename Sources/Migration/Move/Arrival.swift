@@ -11,6 +11,8 @@ public struct ArrivalOptions: Sendable {
   public var criu = CRIUProgram()
   /// Further options for `criu restore`.
   public var arguments: [String] = []
+  /// Whether the copy runs before its memory is in place (`RestoreOptions.isLazy`).
+  public var isLazy = false
   /// A command of the user's for every `MoveEvent` of the destination.
   public var onEvent: String?
   /// After which that counts as failed (ns).
@@ -49,10 +51,10 @@ public enum ArrivalEvent: Sendable {
 
 /// Takes in a process that `Migrate` moves.
 public enum Arrival {
-  /// Receives one process and restores it. Blocks until that is over.
+  /// Receives one process and restores it. Blocks until that is over, and all its memory in place.
   ///
   /// - Throws: `MigrationError`; nothing of the process is left running here then, and of its images
-  ///   only complete rounds.
+  ///   only complete rounds; after `.incomplete`, everything that it can be restored from.
   public static func run(
     _ options: ArrivalOptions, cancellation: Cancellation = Cancellation(),
     onEvent: @escaping (ArrivalEvent) -> Void

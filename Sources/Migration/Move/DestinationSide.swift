@@ -36,6 +36,7 @@ final class DestinationSide {
       command: options.onEvent, timeoutNanoseconds: options.hookTimeoutNanoseconds,
       environment: ["MEMDUMP_IMAGES_DIR": Self.absolute(directory)],
       cancellation: cancellation, onWarning: { [onEvent] in onEvent(.warning($0)) })
+    var runs = false
     do {
       let receipt = try receiveRounds(listener)
       hooks.environment["MEMDUMP_PID"] = "\(pid)"
@@ -49,12 +50,15 @@ final class DestinationSide {
       try receiveState()
       onEvent(.restoring)
       try hooks.tell(.preRestore)
-      let summary = try restore(listener)
-      onEvent(.restored(summary))
-      tell(.running(pid: summary.pid ?? pid), listener)
-      try? hooks.tell(.restored)
-      return summary
+      return try restore(listener) { summary in
+        runs = true
+        onEvent(.restored(summary))
+        tell(.running(pid: summary.pid ?? pid), listener)
+        try? hooks.tell(.restored)
+      }
     } catch {
+      // The source has ended it by now: what is here is all that there is.
+      if runs { throw error }
       let text = "\(MigrationError(error))"
       try? StateImages.remove(from: directory)
       tell(.aborted(text), listener)
@@ -146,24 +150,29 @@ final class DestinationSide {
 
   // MARK: From the copy on
 
-  private func restore(_ listener: Listener) throws -> RestoreSummary {
+  private func restore(_ listener: Listener, whenRunning: (RestoreSummary) -> Void) throws
+    -> RestoreSummary
+  {
     var restore = RestoreOptions(directory: options.receipt.imagesDirectory)
     restore.criu = options.criu
     restore.arguments = options.arguments
     // Every round was checked when it came.
     restore.checks = false
+    restore.isLazy = options.isLazy
     let strangers = present()
     do {
-      return try Restore.run(restore, isHeld: true) { summary in
-        guard let link = self.link else { return }
-        self.wasReady = true
-        try link.put(
-          .ready(
-            prepareNanoseconds: summary.prepareNanoseconds,
-            criuNanoseconds: summary.criuNanoseconds))
-        self.onEvent(.ready)
-        try self.awaitGo(link, listener)
-      }
+      return try Restore.run(
+        restore, isHeld: true,
+        whileHeld: { summary in
+          guard let link = self.link else { return }
+          self.wasReady = true
+          try link.put(
+            .ready(
+              prepareNanoseconds: summary.prepareNanoseconds,
+              criuNanoseconds: summary.criuNanoseconds))
+          self.onEvent(.ready)
+          try self.awaitGo(link, listener)
+        }, whenRunning: whenRunning)
     } catch {
       // CRIU kills what it restored, unless it is killed itself.
       let copies = HeldProcesses(Array(present().subtracting(strangers)))

@@ -3,8 +3,8 @@ internal import Kernel
 
 /// Processes that stand still by SIGSTOP for a migration, of which no process id is taken for
 /// another's.
-final class HeldProcesses {
-  private final class Entry {
+final class HeldProcesses: Sendable {
+  private final class Entry: Sendable {
     let process: TargetProcess
     init(_ process: consuming TargetProcess) { self.process = process }
   }

@@ -3,8 +3,7 @@ internal import Images
 internal import Kernel
 internal import SystemPackage
 
-/// Fills the memory of processes that CRIU restores without it, before they run: what
-/// `criu lazy-pages` is for processes that run already.
+/// Fills the memory of processes that CRIU restores without it, in the place of `criu lazy-pages`.
 ///
 /// CRIU connects to `lazy-pages.socket` in its working directory. For each process it sends the pid
 /// (i32; negative for a zombie, which has no memory) and then the process's userfaultfd; a last word
@@ -16,21 +15,9 @@ struct MemoryFiller: ~Copyable {
   private let directory: String
   private let listener: ListeningSocket
   private var connection: ConnectedSocket?
-  private var processes: [RestoredProcess] = []
+  private var processes: [MissingMemory] = []
+  private var sources: PageSources
   private let page: UnsafeMutableRawBufferPointer
-
-  private final class RestoredProcess {
-    let pid: Int32
-    let missing: SharedMissingPages
-    /// Nil for one whose memory CRIU has.
-    var pages: PageSource?
-
-    init(_ pid: Int32, _ missing: SharedMissingPages, _ pages: consuming PageSource?) {
-      self.pid = pid
-      self.missing = missing
-      self.pages = pages
-    }
-  }
 
   /// Waits for CRIU in `place`, with the pages of the chain in `directory`.
   init(_ directory: String, in place: borrowing Directory) throws(KernelError) {
@@ -38,21 +25,27 @@ struct MemoryFiller: ~Copyable {
     self.listener = listener
     connection = nil
     self.directory = directory
+    sources = PageSources(directory)
     page = .allocate(byteCount: Int(pageBytes), alignment: Int(pageBytes))
   }
 
   // Lent out for the time of a call only.
   deinit { page.deallocate() }
 
-  /// Takes processes from CRIU, and serves their threads, until `asked` or `end` becomes readable.
+  /// Takes processes from CRIU, and serves their threads, until `asked` or `end` becomes readable: the
+  /// kernel's own writes (rseq, set_tid_address) need some pages before the process runs.
   ///
   /// - Parameter pages: of each process, what is missing.
-  mutating func serve(_ pages: [Int32: [PageRange]], until asked: CInt, or end: CInt) throws {
-    let first = 3
+  mutating func serve(
+    _ pages: [Int32: RestoreDirectory.LazyPages], until asked: CInt, or end: CInt
+  ) throws {
     while true {
+      var isWaitedFor = false
+      for process in processes {
+        if try process.attend(&sources, page).isWaitedFor { isWaitedFor = true }
+      }
       let ready = try Readiness.wait(
-        for: [asked, end, door] + processes.map { $0.missing.pages.descriptor })
-      for index in ready where index >= first { try serve(processes[index - first]) }
+        for: [asked, end, door] + processes.map(\.descriptor), milliseconds: isWaitedFor ? 1 : -1)
       if ready.contains(0) || ready.contains(1) { return }
       // CRIU hangs up when it ends: its exit tells why.
       if ready.contains(2), try !receive(pages) { return }
@@ -68,7 +61,7 @@ struct MemoryFiller: ~Copyable {
   }
 
   /// Takes what CRIU says. False if it hung up.
-  private mutating func receive(_ pages: [Int32: [PageRange]]) throws -> Bool {
+  private mutating func receive(_ pages: [Int32: RestoreDirectory.LazyPages]) throws -> Bool {
     guard let connection = connection.take() else {
       self.connection = try listener.accept()
       return true
@@ -76,47 +69,24 @@ struct MemoryFiller: ~Copyable {
     var word: Int32 = 0
     let isOpen = try withUnsafeMutableBytes(of: &word) { try connection.receive(into: $0) }
     if isOpen, word > 0, word != Self.finished {
-      let missing = SharedMissingPages(
-        MissingPages(try connection.receiveDescriptor(), of: "pid \(word)"))
-      let source = pages[word] == nil ? nil : try PageSource(directory, pid: word)
-      processes.append(RestoredProcess(word, missing, source))
+      // Nothing of one whose memory CRIU has.
+      processes.append(
+        MissingMemory(
+          word, MissingPages(try connection.receiveDescriptor(), of: "pid \(word)"),
+          pages[word] ?? RestoreDirectory.LazyPages()))
     }
     self.connection = consume connection
     return isOpen
   }
 
-  /// Gives pages to the threads that wait: the kernel's own writes (rseq, set_tid_address) need some
-  /// before the process runs.
-  private func serve(_ process: RestoredProcess) throws {
-    let missing = process.missing
-    while let address = try missing.pages.nextFault() {
-      let count = try process.pages?.read(from: address, into: page) ?? 0
-      do throws(KernelError) {
-        if count == 0 {
-          try missing.pages.giveZeros(at: address)
-        } else {
-          try missing.pages.give(UnsafeRawBufferPointer(page), at: address)
-        }
-      } catch {
-        // It changes its memory this moment: the thread will ask again.
-        guard error.errno == .resourceTemporarilyUnavailable else { throw error }
-        try missing.pages.wake(at: address)
-      }
-    }
-  }
-
-  /// Fills everything with `workers` threads; what is missing then never was there.
+  /// Begins to fill everything with `workers` threads; what is missing then never was there.
   ///
-  /// - Returns: the pages filled.
-  mutating func fill(_ pages: [Int32: [PageRange]], workers: Int) throws -> UInt64 {
-    var sum: UInt64 = 0
-    for process in processes {
-      guard let ranges = pages[process.pid], !ranges.isEmpty else { continue }
-      try MemoryFill(directory, pid: process.pid, ranges).run(process.missing, workers: workers)
-      sum += ranges.reduce(0) { $0 + $1.pageCount }
-    }
+  /// - Parameter guardian: who kills the processes if we die; nil if they will not run before the end.
+  mutating func fill(_ guardian: ProcessGuardian?, workers: Int) throws -> MemoryFill {
+    let fill = try MemoryFill(directory, processes, guardian, workers: workers)
     processes = []
-    return sum
+    try fill.start()
+    return fill
   }
 
   /// Serves nobody any more, after a failure. Threads that wait go on with zeros, into a process that

@@ -16,13 +16,18 @@ public struct Restore: ~Copyable {
   private var filler: MemoryFiller
   /// Whether memdump fills memory.
   private let fills: Bool
+  /// Nil if the process does not run before its memory is there.
+  private let guardian: ProcessGuardian?
   private var place: RestoreDirectory
 
-  /// Restores; the images stay as they are.
+  /// Restores; the images stay as they are. Returns when all memory is there.
   ///
+  /// - Parameter onRunning: called when the process runs, which may be earlier.
   /// - Throws: `MigrationError`; `.notRestorable` before anything was done.
-  public static func run(_ options: RestoreOptions) throws(MigrationError) -> RestoreSummary {
-    try run(options, isHeld: false) { _ in }
+  public static func run(
+    _ options: RestoreOptions, onRunning: (RestoreSummary) -> Void = { _ in }
+  ) throws(MigrationError) -> RestoreSummary {
+    try run(options, isHeld: false, whileHeld: { _ in }, whenRunning: onRunning)
   }
 
   /// As `run(_:)`, with a say in it.
@@ -31,8 +36,10 @@ public struct Restore: ~Copyable {
   ///   - isHeld: whether it is held once it is complete.
   ///   - whileHeld: called then, when nothing of it has run, with what that took so far. If it throws,
   ///     or if this process dies meanwhile, CRIU kills what it restored.
+  ///   - whenRunning: called when it runs; its memory may still be on the way.
   static func run(
-    _ options: RestoreOptions, isHeld: Bool, whileHeld: (RestoreSummary) throws -> Void
+    _ options: RestoreOptions, isHeld: Bool, whileHeld: (RestoreSummary) throws -> Void,
+    whenRunning: (RestoreSummary) -> Void
   ) throws(MigrationError) -> RestoreSummary {
     do {
       var began = MonotonicClock.now
@@ -44,7 +51,7 @@ public struct Restore: ~Copyable {
       var summary = RestoreSummary()
       summary.checkNanoseconds = checked
       summary.prepareNanoseconds = started
-      return try restore.finish(summary, whileHeld: whileHeld)
+      return try restore.finish(summary, whileHeld: whileHeld, whenRunning: whenRunning)
     } catch { throw MigrationError(error) }
   }
 
@@ -78,10 +85,17 @@ public struct Restore: ~Copyable {
     do {
       let fills =
         switch options.filling {
-        case .automatic: (try? MissingPages.areOffered()) ?? false
+        case .automatic: options.isLazy || (try? MissingPages.areOffered()) ?? false
         case .memdump: true
         case .criu: false
         }
+      if options.isLazy, try !fills || !MissingPages.areOffered() {
+        throw MigrationError.peer(
+          "a process can run before its memory is there only if memdump fills it, by a userfaultfd "
+            + "that tells of forks and unmapping: leave out --lazy")
+      }
+      // Forked, while we are small.
+      let guardian = options.isLazy ? try ProcessGuardian() : nil
       let place = try RestoreDirectory(options.directory, name: "restore-\(getpid())")
       // Unused, and harmless, where CRIU fills memory.
       let filler = try MemoryFiller(options.directory, in: place.directory)
@@ -97,6 +111,7 @@ public struct Restore: ~Copyable {
       self.filler = filler
       self.gate = gate
       self.fills = fills
+      self.guardian = guardian
       self.options = options
     } catch { throw MigrationError(error) }
   }
@@ -106,11 +121,12 @@ public struct Restore: ~Copyable {
   ///
   /// - Throws: `MigrationError`; no restored process is left then.
   public consuming func finish() throws(MigrationError) -> RestoreSummary {
-    try finish(RestoreSummary()) { _ in }
+    try finish(RestoreSummary(), whileHeld: { _ in }, whenRunning: { _ in })
   }
 
   private consuming func finish(
-    _ begun: RestoreSummary, whileHeld: (RestoreSummary) throws -> Void
+    _ begun: RestoreSummary, whileHeld: (RestoreSummary) throws -> Void,
+    whenRunning: (RestoreSummary) -> Void
   ) throws(MigrationError) -> RestoreSummary {
     do {
       let options = options
@@ -134,14 +150,14 @@ public struct Restore: ~Copyable {
       let ready = MonotonicClock.now
       summary.prepareNanoseconds += ready - began
       var failure: (any Error)?
+      var fill: MemoryFill?
       do {
         if fills {
           let pages = place.lazyPages
           try filler.serve(pages, until: gate.descriptor, or: criu.descriptor)
           if try gate.isAsked(or: criu.descriptor) {
-            let filling = MonotonicClock.now
-            summary.filledPages = try filler.fill(pages, workers: options.workers)
-            summary.fillNanoseconds = MonotonicClock.now - filling
+            fill = try filler.fill(guardian, workers: options.workers)
+            if guardian == nil { try fill.take()?.finish().note(in: &summary) }
           }
         }
         // Without a gate, CRIU asks nothing and ends.
@@ -157,14 +173,23 @@ public struct Restore: ~Copyable {
         filler.letGo()
       }
       let end = try CRIUProgram.wait(criu)
+      if failure == nil, end == .exited(0) {
+        summary.criuNanoseconds = MonotonicClock.now - ready
+        summary.pid = try Self.restoredPid(session)
+        whenRunning(summary)
+      }
+      if let fill {
+        do { try fill.finish().note(in: &summary) } catch {
+          let reason = failure ?? error
+          throw MigrationError.incomplete(directory: options.directory, reason: "\(reason)")
+        }
+      }
       if let failure { throw failure }
       guard end == .exited(0) else {
         throw MigrationError.criu(
           action: "restore", end: end.description, log: session.join(Self.logName),
           lines: CRIUProgram.complaints(in: session, log: Self.logName))
       }
-      summary.criuNanoseconds = MonotonicClock.now - ready
-      summary.pid = try Self.restoredPid(session)
       return summary
     } catch { throw MigrationError(error) }
   }

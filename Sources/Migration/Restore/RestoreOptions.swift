@@ -21,6 +21,9 @@ public struct RestoreOptions: Sendable {
   public var arguments: [String] = []
   /// Who fills memory.
   public var filling = MemoryFilling.automatic
+  /// Whether the processes run before their memory is there, which memdump then fills. They are killed
+  /// if that fails, or if this process dies meanwhile.
+  public var isLazy = false
   /// Whether `run` checks the images first, every byte of them.
   public var checks = true
   /// Threads that decode and fill.
@@ -39,13 +42,15 @@ public struct RestoreSummary: Sendable, Equatable {
   public var pid: Int32?
   /// Pages that had to be unpacked first, because this CRIU does not read LZ4.
   public var unpackedPages: UInt64 = 0
-  /// Pages that memdump filled.
+  /// Pages that memdump filled, or is to fill.
   public var filledPages: UInt64 = 0
   /// How long the check took (ns).
   public var checkNanoseconds: UInt64 = 0
   /// How long unpacking and preparing took (ns).
   public var prepareNanoseconds: UInt64 = 0
-  /// How long filling memory took (ns); part of `criuNanoseconds`.
+  /// Pages that a thread waited for, once it ran.
+  public var waitedPages: UInt64 = 0
+  /// How long filling memory took (ns); part of `criuNanoseconds` unless the process ran meanwhile.
   public var fillNanoseconds: UInt64 = 0
   /// How long `criu restore` took from when it had its images (ns).
   public var criuNanoseconds: UInt64 = 0

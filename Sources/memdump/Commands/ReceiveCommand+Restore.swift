@@ -19,17 +19,20 @@ extension ReceiveCommand {
     options.receipt.sync = false
     options.criu = arrive.criu.program
     options.arguments = arrive.criu.arguments
+    options.isLazy = arrive.lazy
     options.onEvent = arrive.onEvent
     options.hookTimeoutNanoseconds = arrive.hookTimeout.nanoseconds
     options.outcomePatienceNanoseconds = arrive.outcomeTimeout.nanoseconds
     var rounds: UInt64 = 0
     do throws(MigrationError) {
-      _ = try Arrival.run(options, cancellation: cancellation) { event in
+      let summary = try Arrival.run(options, cancellation: cancellation) { event in
         if case .round = event { rounds += 1 }
         tell(event, status, console)
       }
+      if arrive.lazy && (console.isJSON || !quiet) { FilledBody(summary).tell(console) }
       return .success
     } catch {
+      if case .incomplete = error { throw CommandFailure(error) }
       let gone = "the process does not run here"
       let kept = rounds == 0 ? "" : "; \(Units.count(rounds, "complete round")) kept"
       if case .process(.interrupted) = error {

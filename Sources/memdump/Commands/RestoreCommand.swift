@@ -28,10 +28,22 @@ struct RestoreCommand: Subcommand {
     transform: Choice.parser(MemoryFilling.self))
   var fill = MemoryFilling.automatic
 
+  @Flag(
+    help: ArgumentHelp(
+      "Let the process run before its memory is there.",
+      discussion: "It is killed if the rest cannot be given, or if memdump dies meanwhile."))
+  var lazy = false
+
   @OptionGroup var criu: CRIUOptions
   @OptionGroup var output: OutputOptions
 
   func console() -> Console { output.console }
+
+  func validate() throws {
+    if lazy, fill == .criu {
+      throw ValidationError("--lazy has memdump fill the memory: leave out --fill criu")
+    }
+  }
 
   func execute(_ console: Console) throws(CommandFailure) -> ExitStatus {
     var options = RestoreOptions(directory: directory)
@@ -39,24 +51,28 @@ struct RestoreCommand: Subcommand {
     options.arguments = criu.arguments
     options.checks = check
     options.filling = fill
+    options.isLazy = lazy
     do throws(MigrationError) {
-      let summary = try Restore.run(options)
-      if console.isJSON {
-        console.event("restore", RestoreBody(summary))
-      } else {
-        let who = summary.pid.map { "process \($0)" } ?? "the process"
-        var text = "Restored \(who): criu took \(Units.duration(summary.criuNanoseconds))"
-        if options.checks { text += ", the check \(Units.duration(summary.checkNanoseconds))" }
-        if summary.filledPages > 0 {
-          text += ", of it \(Units.duration(summary.fillNanoseconds)) to fill memory"
-        }
-        if summary.unpackedPages > 0 {
-          text += ", unpacking \(Units.duration(summary.prepareNanoseconds))"
-        }
-        console.print(text)
-      }
+      let summary = try Restore.run(options) { tell($0, console) }
+      if lazy { FilledBody(summary).tell(console) }
       return .success
     } catch { throw CommandFailure(error) }
+  }
+
+  private func tell(_ summary: RestoreSummary, _ console: Console) {
+    if console.isJSON { return console.event("restore", RestoreBody(summary)) }
+    let who = summary.pid.map { "process \($0)" } ?? "the process"
+    var text = "Restored \(who): criu took \(Units.duration(summary.criuNanoseconds))"
+    if check { text += ", the check \(Units.duration(summary.checkNanoseconds))" }
+    if lazy {
+      text += "; its memory is on the way"
+    } else if summary.filledPages > 0 {
+      text += ", of it \(Units.duration(summary.fillNanoseconds)) to fill memory"
+    }
+    if summary.unpackedPages > 0 {
+      text += ", unpacking \(Units.duration(summary.prepareNanoseconds))"
+    }
+    console.print(text)
   }
 }
 
@@ -78,5 +94,25 @@ struct RestoreBody: Encodable, Sendable {
     checkNs = summary.checkNanoseconds
     unpackNs = summary.prepareNanoseconds
     criuNs = summary.criuNanoseconds
+  }
+}
+
+/// The JSON of memory that was filled while the process ran.
+struct FilledBody: Encodable, Sendable {
+  let pages: UInt64
+  let pagesWaitedFor: UInt64
+  let fillNs: UInt64
+
+  init(_ summary: RestoreSummary) {
+    pages = summary.filledPages
+    pagesWaitedFor = summary.waitedPages
+    fillNs = summary.fillNanoseconds
+  }
+
+  func tell(_ console: Console) {
+    if console.isJSON { return console.event("filled", self) }
+    console.print(
+      "Filled \(Units.count(pages, "page")) in \(Units.duration(fillNs)); threads waited for "
+        + "\(Units.count(pagesWaitedFor))")
   }
 }

@@ -86,6 +86,9 @@ struct ArriveOptions: ParsableArguments {
   @Flag(help: "Restore the process that memdump migrate sends.")
   var restore = false
 
+  @Flag(help: "Let it run before its memory is in place; it is killed if memdump dies meanwhile.")
+  var lazy = false
+
   @OptionGroup var criu: CRIUOptions
 
   @Option(help: ArgumentHelp("Run at every step (MEMDUMP_EVENT).", valueName: "command"))
@@ -105,8 +108,8 @@ struct ArriveOptions: ParsableArguments {
   var outcomeTimeout = DurationValue(nanoseconds: 60_000_000_000)
 
   func validate(from source: Endpoint) throws {
-    if !restore && (!criu.arguments.isEmpty || onEvent != nil) {
-      throw ValidationError("--on-event and options for criu are for --restore")
+    if !restore && (!criu.arguments.isEmpty || onEvent != nil || lazy) {
+      throw ValidationError("--lazy, --on-event and options for criu are for --restore")
     }
     if restore && source == .standard {
       throw ValidationError("--restore answers: it takes --from unix:PATH or tcp:HOST:PORT")
