@@ -99,7 +99,7 @@ static void guard(int orders) {
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
   }
-  struct clinux_guardian_order last = {0, 0}, order;
+  struct clinux_guardian_order last = {0}, order;
   // The guarded processes, and what was added to them, are descriptors 1 to `guarded`: the lowest free number is the next one.
   int guarded = 0;
   while (1) {
@@ -121,6 +121,8 @@ static void guard(int orders) {
       guarded = 0;
     }
   }
+  struct rlimit given = {last.limit[0], last.limit[1]};
+  if (last.limited > 0) prlimit(last.limited, RLIMIT_NOFILE, &given, NULL);
   if (last.group > 0) kill(-last.group, SIGKILL);
   // Children first: a parent that runs again should not find them stopped.
   for (int fd = guarded; last.signal && fd > 0; fd--)

@@ -4,6 +4,8 @@ internal import Glibc
 package enum FaultPoint: String, CaseIterable, Sendable {
   // Of the injected call, in order.
   case afterSeize, afterInterrupt, afterStop, afterFrame, afterRegisters, afterMask, insideCall
+  /// Only where the process has no descriptor free.
+  case withRoom
   case afterCall, beforeClose, insideClose, afterClose, beforePutBack, afterPutBack
   // Of the rounds.
   case midRound, beforeRename, afterRename, afterRecord

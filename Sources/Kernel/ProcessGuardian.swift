@@ -4,7 +4,7 @@ internal import Synchronization
 
 /// A small process beside this one that undoes, should this one be killed, what the kernel does not
 /// undo by itself: it kills a command that runs, and continues processes that we stopped, or kills
-/// those that cannot go on without us.
+/// those that cannot go on without us; and it gives a process its limit back.
 ///
 /// It is in a session of its own and blocks all signals: only SIGKILL, meant for it, ends it first.
 package final class ProcessGuardian: Sendable {
@@ -51,6 +51,16 @@ package final class ProcessGuardian: Sendable {
 
   /// From now on this process group is killed when we end; 0 for none.
   package func setGroup(_ group: Int32) throws(KernelError) { try change { $0.group = group } }
+
+  /// From now on process `pid` gets this limit of descriptors back when we end; nil for none.
+  package func setDescriptorLimit(_ limit: TargetProcess.DescriptorLimit?, of pid: Int32)
+    throws(KernelError)
+  {
+    try change { order in
+      order.limited = limit == nil ? 0 : pid
+      if let limit { order.limit = (limit.soft, limit.hard) }
+    }
+  }
 
   private func change(_ body: (inout clinux_guardian_order) -> Void) throws(KernelError) {
     let number = control.number

@@ -34,18 +34,23 @@ struct RemoteCall {
   ///
   /// If memdump is killed between the call's begin and the instant after its end, the thread is left
   /// with a userfaultfd that closes on execve and tracks nothing; killed later, it closes it.
-  /// - Parameter makesRoom: whether to raise RLIMIT_NOFILE for the call; nothing else may run.
+  /// - Parameter roomGuardian: if given, RLIMIT_NOFILE is raised for the call; nothing else may run.
   /// - Returns: the copy's number in this process, owned by the caller.
   mutating func runUserfaultfd(
-    _ thread: borrowing TracedThread, _ target: borrowing TargetProcess, makesRoom: Bool
+    _ thread: borrowing TracedThread, _ target: borrowing TargetProcess,
+    roomGuardian: ProcessGuardian?
   ) throws(TraceError) -> CInt {
-    let room = makesRoom ? DescriptorRoom.make(in: target) : nil
-    let result = Result { () throws(TraceError) in
-      try run(
-        thread, number: UserfaultfdCall.number, argument: UInt64(UserfaultfdCall.flags),
-        inside: .insideCall)
+    try enter(
+      thread, number: UserfaultfdCall.number, argument: UInt64(UserfaultfdCall.flags),
+      inside: .insideCall)
+    // Not before: in the call itself the kernel looks at the limit.
+    var room: DescriptorRoom?
+    if let roomGuardian {
+      room = DescriptorRoom(in: target, guardian: roomGuardian)
+      faults.reach(.withRoom)
     }
-    if let room { DescriptorRoom.giveBack(room, to: target) }
+    let result = Result { () throws(TraceError) in try leave(thread) }
+    room?.giveBack(to: target)
     let number = try result.get()
     guard number >= 0 else {
       throw .remoteCall(pid: pid, name: "userfaultfd", errno: Int32(-number))
@@ -109,6 +114,14 @@ struct RemoteCall {
     _ thread: borrowing TracedThread, number: UInt64, argument: UInt64,
     inside: FaultPoint? = nil
   ) throws(TraceError) -> Int64 {
+    try enter(thread, number: number, argument: argument, inside: inside)
+    return try leave(thread)
+  }
+
+  /// Runs the thread to where the call begins.
+  private mutating func enter(
+    _ thread: borrowing TracedThread, number: UInt64, argument: UInt64, inside: FaultPoint?
+  ) throws(TraceError) {
     try aim(thread, number: number, argument: argument)
     if !hasStarted {
       hasStarted = true
@@ -118,14 +131,23 @@ struct RemoteCall {
       try thread.setSignalMask(.max)
       faults.reach(.afterMask)
     }
-    let deadline = MonotonicClock.now + Self.milliseconds * 1_000_000
-    try thread.runToSystemCallStop(deadline: deadline, allowedMilliseconds: Self.milliseconds)
+    try runToStop(thread)
     if let inside { faults.reach(inside) }
-    try thread.runToSystemCallStop(deadline: deadline, allowedMilliseconds: Self.milliseconds)
+  }
+
+  /// Runs the thread to the call's end.
+  private func leave(_ thread: borrowing TracedThread) throws(TraceError) -> Int64 {
+    try runToStop(thread)
     let after = try thread.registers()
     guard after.rip == gadgets.systemCall + 2 else {
       throw .noSuitableThread(pid: pid, reason: "it left the injected call")
     }
     return Int64(bitPattern: after.rax)
+  }
+
+  private func runToStop(_ thread: borrowing TracedThread) throws(TraceError) {
+    try thread.runToSystemCallStop(
+      deadline: MonotonicClock.now + Self.milliseconds * 1_000_000,
+      allowedMilliseconds: Self.milliseconds)
   }
 }

@@ -82,11 +82,18 @@ package enum UserfaultfdInjection {
     do throws(KernelError) { suspendsSeccomp = try target.status().seccompMode != 0 } catch {
       throw .gone(pid: target.pid)
     }
-    var makesRoom = false
+    var roomGuardian: ProcessGuardian?
+    var needsRoom = false
     var lastReason = "no thread is in a state to be stopped"
     for round in 0..<roundLimit {
       if round > 0 { MonotonicClock.pause(nanoseconds: 5_000_000) }
       for tid in try candidates(target, evenInDivisibleCalls: round >= roundLimit / 2) {
+        if needsRoom, roomGuardian == nil {
+          // Here, and not while the thread stands still: it takes a fork.
+          do throws(KernelError) { roomGuardian = try ProcessGuardian() } catch {
+            throw .kernel(error)
+          }
+        }
         let thread: TracedThread
         do throws(TraceError) {
           thread = try seize(tid, suspendingSeccomp: suspendsSeccomp)
@@ -109,18 +116,20 @@ package enum UserfaultfdInjection {
         let saved = try thread.hideInterruption(stop)
         faults.reach(.afterStop)
         let result =
-          makesRoom
-          ? try callWithRoom(thread, saved, target, memory, gadgets, faults)
-          : try callInStoppedThread(thread, saved, target, memory, gadgets, faults)
+          if let roomGuardian {
+            try callWithRoom(thread, saved, target, memory, gadgets, faults, roomGuardian)
+          } else {
+            try callInStoppedThread(thread, saved, target, memory, gadgets, faults)
+          }
         switch result {
         case .done(let number):
           return Outcome(
             descriptor: OwnedDescriptor(owning: number),
             stoppedNanoseconds: MonotonicClock.now - began)
         case .unsuitable(let reason): lastReason = reason
-        case .noDescriptorFree where makesRoom:
+        case .noDescriptorFree where needsRoom:
           throw .remoteCall(pid: target.pid, name: "userfaultfd", errno: EMFILE)
-        case .noDescriptorFree: makesRoom = true
+        case .noDescriptorFree: needsRoom = true
         }
       }
     }
@@ -171,7 +180,7 @@ package enum UserfaultfdInjection {
   private static func callWithRoom(
     _ thread: borrowing TracedThread, _ saved: clinux_registers,
     _ target: borrowing TargetProcess, _ memory: borrowing ProcessMemory, _ gadgets: CallGadgets,
-    _ faults: FaultPlan
+    _ faults: FaultPlan, _ roomGuardian: ProcessGuardian
   ) throws(TraceError) -> CallResult {
     var others = HeldThreads(
       deadline: MonotonicClock.now + stopMilliseconds * 1_000_000,
@@ -179,13 +188,13 @@ package enum UserfaultfdInjection {
     defer { others.letGo() }
     try others.stopAll(of: target)
     return try callInStoppedThread(
-      thread, saved, target, memory, gadgets, faults, makesRoom: true)
+      thread, saved, target, memory, gadgets, faults, roomGuardian: roomGuardian)
   }
 
   private static func callInStoppedThread(
     _ thread: borrowing TracedThread, _ saved: clinux_registers,
     _ target: borrowing TargetProcess, _ memory: borrowing ProcessMemory, _ gadgets: CallGadgets,
-    _ faults: FaultPlan, makesRoom: Bool = false
+    _ faults: FaultPlan, roomGuardian: ProcessGuardian? = nil
   ) throws(TraceError) -> CallResult {
     if saved.cs != 0x33 { return .unsuitable("it runs 32-bit code") }
     if isInRestartableSequence(thread, memory) {
@@ -213,7 +222,7 @@ package enum UserfaultfdInjection {
     var call = RemoteCall(
       frame: frame.address, gadgets: gadgets, pid: target.pid, saved: saved, faults: faults)
     let outcome = Result { () throws(TraceError) in
-      try call.runUserfaultfd(thread, target, makesRoom: makesRoom)
+      try call.runUserfaultfd(thread, target, roomGuardian: roomGuardian)
     }
     // Whatever happened: the thread is put back before anything is reported.
     if call.hasStarted { try call.putBack(thread, signalMask: mask) }

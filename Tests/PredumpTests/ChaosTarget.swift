@@ -17,6 +17,7 @@ final class ChaosTarget {
 
   private let workload: Workload
   private let mode: String
+  private let descriptorLimit: TargetProcess.DescriptorLimit
   let pid: Int32
   /// What a death in the midst may leave: documented limits.
   enum Limit: String {
@@ -25,6 +26,10 @@ final class ChaosTarget {
     case interruption = "EINTR without a handler"
     /// An inert userfaultfd: killed between the injected call's begin and its end.
     case descriptor = "descriptors changed"
+    /// RLIMIT_NOFILE was higher for a moment: killed while it was raised for the call.
+    case room = "RLIMIT_NOFILE is"
+    /// As before: it made use of that.
+    case roomUsed = "a descriptor is free"
   }
   /// The limits that were met; the target goes on reporting them.
   private(set) var limits: Set<Limit> = []
@@ -34,6 +39,7 @@ final class ChaosTarget {
     self.mode = mode[0]
     workload = try Workload(mode[0], Array(mode.dropFirst()))
     pid = workload.pid
+    descriptorLimit = try TargetProcess(pid: pid).descriptorLimit()
   }
 
   func end() { workload.program.end() }
@@ -90,6 +96,8 @@ final class ChaosTarget {
       report.hasPrefix("ok") || isKnown, "\(told): \(report)", sourceLocation: sourceLocation)
     do {
       let target = try TargetProcess(pid: pid)
+      let hasLimit = eventually { (try? target.descriptorLimit()) == descriptorLimit }
+      #expect(hasLimit, "\(told): RLIMIT_NOFILE stays changed", sourceLocation: sourceLocation)
       for tid in try target.threadIDs() {
         let status = ProcessStatus(parsing: try target.read("task/\(tid)/status"))
         let state = try ProcessStat(parsing: try target.read("task/\(tid)/stat")).state

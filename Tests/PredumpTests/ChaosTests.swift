@@ -29,12 +29,14 @@ import Testing
     switch fault {
     case .afterInterrupt, .midFreeze: [.interruption]
     case .afterRegisters, .afterMask, .insideCall, .afterCall: [.descriptor]
+    case .withRoom: [.descriptor, .room, .roomUsed]
     default: []
     }
   }
 
   /// Every target, if the environment asks for a long run; else some, in turn.
   private func modes(for fault: FaultPoint) -> [[String]] {
+    if fault == .withRoom { return [["state", "kind=nofile"]] }
     let all = Self.ofAttach.contains(fault) ? Self.attached : Self.dumped
     if environment["MEMDUMP_CHAOS_COUNT"] != nil { return all }
     let turn = FaultPoint.allCases.firstIndex(of: fault) ?? 0
@@ -77,7 +79,7 @@ import Testing
         let death = try target.dump(to: images, killAfter: delay)
         deaths += death.wasKilled ? 1 : 0
         let told = "seed \(seed), death \(attempt) after \(delay / 1000) us"
-        target.expectUnharmed(except: [.interruption, .descriptor], told)
+        target.expectUnharmed(except: [.interruption, .descriptor, .room, .roomUsed], told)
         expectToldApart(fault: nil, isWhole: !death.wasKilled)
         try? FileManager.default.removeItem(atPath: images)
         if attempt % 5 == 0 { whole = try expectNextDumpSucceeds(target) }

@@ -21,10 +21,14 @@ struct clinux_guardian_order {
   int32_t group;
   /// The signal for the guarded processes when this process ends. 0: none, and it forgets them.
   int32_t signal;
+  /// The process that is to get this RLIMIT_NOFILE back, soft and hard; 0 for none.
+  int32_t limited;
+  uint64_t limit[2];
 };
 
 /// Forks a process that outlives this one, whatever ends it, by the moment that it takes to kill the
-/// process group and to send a signal to the guarded processes, if the last order says so.
+/// process group, to send a signal to the guarded processes and to give a limit back, if the last
+/// order says so.
 /// `control`: this end of a socket to it; closing it ends the guardian.
 int clinux_fork_guardian(int *control);
 int clinux_order_guardian(int control, const struct clinux_guardian_order *order);
