@@ -43,6 +43,22 @@ import Testing
     #expect(filled["pages"] as? UInt64 ?? 0 >= 1024)
   }
 
+  @Test("a process moves over TLS, past somebody who may not send one") func movesSecured() throws {
+    let ours = try Certificates(in: target.directory.path, authority: "ours")
+    let theirs = try Certificates(in: target.directory.path, authority: "theirs")
+    for name in ["here", "there"] { try ours.sign(name) }
+    try theirs.sign("stranger")
+    let (receiver, place) = try target.receiver(ours.options("there"), at: "tls:127.0.0.1:0")
+    let stranger = try target.migration(
+      to: place, theirs.options("stranger", authority: ours.authority))
+    #expect(stranger.finish() == 27, "\(stranger.errorText)")
+    target.expectHere("turned away", isClean: false)
+    let migration = try target.migration(to: place, ours.options("here"))
+    #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
+    #expect(receiver.finish() == 0, "\(receiver.errorText)")
+    target.expectThere("moved over TLS")
+  }
+
   @Test("criu fails on the dump: the process runs on here") func badDump() throws {
     let (receiver, place) = try target.receiver()
     let migration = try target.migration(to: place, criu: ["--no-such-option"])

@@ -35,18 +35,22 @@ final class MovingTarget {
   // MARK: Both sides of a migration
 
   /// Starts `memdump receive --restore` there.
-  func receiver(_ options: [String] = [], criu: [String] = [], environment: [String] = []) throws
-    -> (MoveProgram, String)
-  {
+  ///
+  /// - Parameter source: where it listens, instead of a Unix socket; a TCP port is any free one.
+  func receiver(
+    _ options: [String] = [], criu: [String] = [], environment: [String] = [],
+    at source: String? = nil
+  ) throws -> (MoveProgram, String) {
+    let source = source ?? "unix:" + directory.file("socket")
     let program = try MoveProgram(
       machine.line(
         ["/usr/bin/env"] + environment + [
-          MoveProgram.path, "receive", "--restore", "--images-dir", images, "--from",
-          "unix:" + directory.file("socket"), "--criu", DumpedTarget.criuPath, "--json",
+          MoveProgram.path, "receive", "--restore", "--images-dir", images, "--from", source,
+          "--criu", DumpedTarget.criuPath, "--json",
         ] + options + ["--"] + criu),
       errors: directory.file("receiver.err"))
     try #require(program.wait(for: "listening"), "\(program.errorText)")
-    return (program, "unix:" + directory.file("socket"))
+    return (program, program.events("listening").first?["at"] as? String ?? source)
   }
 
   /// Starts `memdump migrate` here.

@@ -119,7 +119,7 @@ package final class Listener: Sendable {
   package let endpoint: Endpoint
 
   /// How long who connects may take for a TLS handshake (ms); nobody else gets a turn meanwhile.
-  private static let handshakeMilliseconds: Int32 = 10_000
+  package static let handshakeMilliseconds: Int32 = 10_000
 
   /// Listens at a Unix or TCP address. A Unix socket is for its owner only (mode 0600), and is
   /// removed with the listener; its path must not exist.
@@ -199,10 +199,12 @@ package final class Listener: Sendable {
     case refused(ChannelError)
   }
 
-  /// The next connection, if one comes within `milliseconds`.
-  package func accept(milliseconds: Int32, isCancelled: () -> Bool = { false })
-    throws(ChannelError) -> Arrival
-  {
+  /// The next connection, if one comes within `milliseconds`, and its TLS handshake then within
+  /// `handshakeMilliseconds`.
+  package func accept(
+    milliseconds: Int32, handshakeMilliseconds: Int32 = Listener.handshakeMilliseconds,
+    isCancelled: () -> Bool = { false }
+  ) throws(ChannelError) -> Arrival {
     let socket: OwnedDescriptor
     do throws(KernelError) {
       let number = try invoke("accept", on: endpoint.text) {
@@ -220,7 +222,7 @@ package final class Listener: Sendable {
       return .channel(
         try ByteChannel(
           socket: socket, securedBy: tls, name: tls.name, subject: endpoint.text,
-          milliseconds: Self.handshakeMilliseconds, isCancelled: isCancelled))
+          milliseconds: handshakeMilliseconds, isCancelled: isCancelled))
     } catch { return .refused(error) }
   }
 }

@@ -5,7 +5,7 @@ public import Predump
 
 /// What `Arrival.run` is to do.
 public struct ArrivalOptions: Sendable {
-  /// Where the images go and where they come from; a Unix or TCP address.
+  /// Where the images go and where they come from; a Unix, TCP or TLS address.
   public var receipt: ImageReceipt.Options
   /// Which criu.
   public var criu = CRIUProgram()
@@ -62,9 +62,12 @@ public enum Arrival {
     do {
       try options.criu.checkPresent()
       let listener: Listener
-      do throws(ChannelError) { listener = try Listener(options.receipt.source) } catch {
-        throw ImageError(error)
-      }
+      do throws(ChannelError) {
+        let tls = try options.receipt.tls.map { (files) throws(ChannelError) in
+          try TLSContext(files, isServer: true)
+        }
+        listener = try Listener(options.receipt.source, tls: tls)
+      } catch { throw ImageError(error) }
       let side = DestinationSide(options, cancellation, onEvent)
       return try side.run(listener)
     } catch {

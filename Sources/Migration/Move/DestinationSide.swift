@@ -8,6 +8,8 @@ final class DestinationSide {
   private static let lookMilliseconds: Int32 = 20
   /// A stranger that connects and says nothing.
   private static let strangerNanoseconds: UInt64 = 500_000_000
+  /// What a TLS handshake may take while something waits for this side.
+  private static let visitorMilliseconds: Int32 = 2_000
 
   private let options: ArrivalOptions
   private let cancellation: Cancellation
@@ -99,8 +101,13 @@ final class DestinationSide {
       if let link, case .aborted(let text)? = try link.take(within: 0) {
         throw MigrationError.refusedThere(text)
       }
-      if case .channel(let channel) = try listener.accept(milliseconds: Self.lookMilliseconds) {
-        return channel
+      let cancellation = cancellation
+      switch try listener.accept(
+        milliseconds: Self.lookMilliseconds, isCancelled: { cancellation.isCancelled })
+      {
+      case .channel(let channel): return channel
+      case .refused(let error): onEvent(.warning("somebody was turned away: \(error)"))
+      case .nobody: break
       }
     }
   }
@@ -194,9 +201,7 @@ final class DestinationSide {
       case nil: break
       default: throw MigrationError.peer("\(link.subject) says what makes no sense")
       }
-      if case .channel(let channel) = try listener.accept(milliseconds: 0),
-        let asking = hear(channel)
-      {
+      if let channel = try Self.visitor(listener, 0), let asking = hear(channel) {
         question = asking
         throw ImageError(.link, file: link.subject, "the source lost this connection")
       }
@@ -233,11 +238,19 @@ final class DestinationSide {
       }
       // It may give up on a connection before this side notices.
       guard
-        case .channel(let channel)? = try? listener.accept(milliseconds: current == nil ? 100 : 0),
+        let channel = try? Self.visitor(listener, current == nil ? 100 : 0),
         let asking = hear(channel), (try? asking.put(message)) != nil
       else { continue }
       current = asking
     }
+  }
+
+  /// Who comes within `milliseconds`, perhaps with a question.
+  private static func visitor(_ listener: Listener, _ milliseconds: Int32) throws -> ByteChannel? {
+    let arrival = try listener.accept(
+      milliseconds: milliseconds, handshakeMilliseconds: visitorMilliseconds)
+    if case .channel(let channel) = arrival { return channel }
+    return nil
   }
 
   /// The connection, if it is our source's with its question.

@@ -1,6 +1,6 @@
 internal import Glibc
 internal import Images
-internal import Kernel
+public import Kernel
 public import Predump
 
 /// What became of the copy at the destination.
@@ -11,12 +11,18 @@ public enum MoveOutcome: Sendable, Equatable {
   case aborted(String)
 }
 
+/// The certificates of a source, ready for use; nil for nil.
+func tlsContext(_ files: TLSCredentials?) throws(ChannelError) -> TLSContext? {
+  try files.map { (files) throws(ChannelError) in try TLSContext(files, isServer: false) }
+}
+
 /// Asks a destination what became of a migration.
 struct OutcomeQuestion {
   private static let connectMilliseconds: Int32 = 2_000
   private static let pauseNanoseconds: UInt64 = 300_000_000
 
   let destination: Endpoint
+  let tls: TLSCredentials?
   let identity: MoveIdentity
   let isCancelled: @Sendable () -> Bool
 
@@ -37,7 +43,8 @@ struct OutcomeQuestion {
   private func askOnce() throws -> MoveOutcome? {
     let isCancelled = isCancelled
     let link = try MoveLink(
-      destination.connect(milliseconds: Self.connectMilliseconds),
+      destination.connect(
+        milliseconds: Self.connectMilliseconds, tls: tlsContext(tls), isCancelled: isCancelled),
       patience: LinkPatience(silenceNanoseconds: 10_000_000_000, isCancelled: isCancelled))
     try link.put(.ask(identity))
     switch try link.take() {
@@ -68,11 +75,13 @@ public enum MoveResolution {
 
   /// Asks the destination, unless `outcome` says what is known, and lets the processes end or go on.
   ///
-  /// - Parameter patienceNanoseconds: how long to ask.
+  /// - Parameters:
+  ///   - tls: the certificates, if the destination takes them.
+  ///   - patienceNanoseconds: how long to ask.
   /// - Throws: `MigrationError`: `.undecided` if there is no answer, and nothing was done then.
   public static func run(
-    _ directory: String, outcome: MoveOutcome?, patienceNanoseconds: UInt64,
-    cancellation: Cancellation = Cancellation()
+    _ directory: String, outcome: MoveOutcome?, tls: TLSCredentials? = nil,
+    patienceNanoseconds: UInt64, cancellation: Cancellation = Cancellation()
   ) throws(MigrationError) -> Summary {
     do {
       let place = try Directory.open(directory, followSymlink: false)
@@ -83,7 +92,7 @@ public enum MoveResolution {
         throw MigrationError.peer(
           "memdump \(note.author.pid) is still at work on this: wait for it, or end it first")
       }
-      let known = try outcome ?? ask(note, directory, patienceNanoseconds, cancellation)
+      let known = try outcome ?? ask(note, tls, directory, patienceNanoseconds, cancellation)
       settle(note, known, place)
       try MoveDirectory.remove(directory)
       return Summary(
@@ -92,13 +101,14 @@ public enum MoveResolution {
   }
 
   private static func ask(
-    _ note: MoveNote, _ directory: String, _ patience: UInt64, _ cancellation: Cancellation
+    _ note: MoveNote, _ tls: TLSCredentials?, _ directory: String, _ patience: UInt64,
+    _ cancellation: Cancellation
   ) throws -> MoveOutcome {
     guard let destination = Endpoint(note.destination) else {
       throw MigrationError.peer("\(note.destination) is no destination")
     }
     let answer = OutcomeQuestion(
-      destination: destination, identity: note.identity,
+      destination: destination, tls: tls, identity: note.identity,
       isCancelled: { cancellation.isCancelled }
     ).ask(forNanoseconds: patience)
     if let outcome = answer.outcome { return outcome }

@@ -85,11 +85,13 @@ struct SourceSide {
     let cancellation = cancellation
     let channel: ByteChannel
     do throws(ChannelError) {
-      channel = try options.destination.connect(milliseconds: Self.connectMilliseconds)
+      channel = try options.destination.connect(
+        milliseconds: Self.connectMilliseconds, tls: tlsContext(options.predump.tls)
+      ) { cancellation.isCancelled }
     } catch { throw ImageError(error) }
     guard channel.hasInput, options.destination != .standard else {
       throw MigrationError.peer(
-        "a migration takes two connections that go both ways: unix:PATH or tcp:HOST:PORT")
+        "a migration takes two connections that go both ways: unix:PATH, tcp: or tls:HOST:PORT")
     }
     let link = try MoveLink(
       channel,
@@ -246,7 +248,8 @@ struct SourceSide {
     } catch {}
     // Only the destination knows.
     let answer = OutcomeQuestion(
-      destination: options.destination, identity: identity, isCancelled: { false }
+      destination: options.destination, tls: options.predump.tls, identity: identity,
+      isCancelled: { false }
     ).ask(forNanoseconds: options.outcomePatienceNanoseconds)
     if let outcome = answer.outcome { return outcome }
     throw MigrationError.undecided(

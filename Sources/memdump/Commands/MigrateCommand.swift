@@ -22,6 +22,7 @@ struct MigrateCommand: Subcommand {
       """)
 
   @OptionGroup(title: "What and where to") var target: TargetOptions
+  @OptionGroup(title: "What and where to") var tls: TLSOptions
   @OptionGroup(title: "When to freeze") var convergence: ConvergenceOptions
   @OptionGroup(title: "The rounds") var gentle: GentleOptions
   @OptionGroup(title: "The freeze") var limits: FreezeLimitOptions
@@ -35,10 +36,10 @@ struct MigrateCommand: Subcommand {
     guard let destination = target.to else {
       throw ValidationError("Missing expected argument '--to <dest>': where does it go?")
     }
-    if destination.isSecured || target.reconnect != nil {
-      throw ValidationError(
-        "migrate has neither tls: nor --reconnect: forward a socket with ssh -L, and use unix:PATH")
+    if target.reconnect != nil {
+      throw ValidationError("migrate has no --reconnect: start it again, and receive, too")
     }
+    _ = try tls.credentials(for: destination)
     if destination == .standard {
       throw ValidationError(
         "--to - is one stream: a migration has to hear what became of the process. Forward a "
@@ -86,6 +87,7 @@ struct MigrateCommand: Subcommand {
     var options = MigrateOptions(pid: target.pid, destination: target.to ?? .standard)
     options.predump.imagesDirectory = target.imagesDirectory
     options.predump.linkTimeoutNanoseconds = target.linkTimeout.nanoseconds
+    options.predump.tls = try? tls.credentials(for: target.to)
     options.predump.includesDescendants = target.tree
     convergence.apply(to: &options.predump)
     gentle.apply(to: &options.predump)

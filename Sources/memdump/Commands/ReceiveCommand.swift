@@ -68,8 +68,8 @@ struct ReceiveCommand: Subcommand {
     guard !imagesDirectory.isEmpty else {
       throw ValidationError("--images-dir is empty; name a new or an empty directory")
     }
-    if arrive.restore, reconnect != nil || from.isSecured {
-      throw ValidationError("--restore has neither tls: nor --reconnect: forward a socket with ssh")
+    if arrive.restore && reconnect != nil {
+      throw ValidationError("--restore has no --reconnect: start it again, and migrate, too")
     }
     if reconnect != nil && from == .standard {
       throw ValidationError("--reconnect is for a socket: nobody can connect to a pipe again")

@@ -32,6 +32,7 @@ struct ResolveCommand: Subcommand {
     transform: DurationValue.parser(1_000_000...86_400_000_000_000))
   var outcomeTimeout = DurationValue(nanoseconds: 10_000_000_000)
 
+  @OptionGroup(title: "To ask at tls:") var tls: TLSOptions
   @OptionGroup var output: OutputOptions
 
   func console() -> Console { output.console }
@@ -45,7 +46,8 @@ struct ResolveCommand: Subcommand {
       }
     do throws(MigrationError) {
       let summary = try MoveResolution.run(
-        directory, outcome: known, patienceNanoseconds: outcomeTimeout.nanoseconds)
+        directory, outcome: known, tls: tls.given,
+        patienceNanoseconds: outcomeTimeout.nanoseconds)
       let isMoved: Bool
       if case .running = summary.outcome { isMoved = true } else { isMoved = false }
       if console.isJSON {

@@ -112,7 +112,7 @@ struct ArriveOptions: ParsableArguments {
       throw ValidationError("--lazy, --on-event and options for criu are for --restore")
     }
     if restore && source == .standard {
-      throw ValidationError("--restore answers: it takes --from unix:PATH or tcp:HOST:PORT")
+      throw ValidationError("--restore answers: it takes --from unix:PATH, tcp: or tls:HOST:PORT")
     }
     if onEvent?.isEmpty ?? false { throw ValidationError("the command of --on-event is empty") }
   }

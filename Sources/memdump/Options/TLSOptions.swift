@@ -22,11 +22,17 @@ struct TLSOptions: ParsableArguments {
       if tlsCertificate ?? tlsKey ?? tlsCa ?? tlsName == nil { return nil }
       throw ValidationError("the --tls options are for a link to or from tls:HOST:PORT")
     }
-    guard let tlsCertificate, let tlsKey, let tlsCa else {
+    guard let given else {
       throw ValidationError(
         "\(endpoint.text) takes --tls-certificate, --tls-key and --tls-ca: both sides show who they "
           + "are")
     }
+    return given
+  }
+
+  /// The files that were named, if all were.
+  var given: TLSCredentials? {
+    guard let tlsCertificate, let tlsKey, let tlsCa else { return nil }
     return TLSCredentials(
       certificate: tlsCertificate, key: tlsKey, authority: tlsCa, name: tlsName)
   }

@@ -1,15 +1,14 @@
-import Foundation
-import TestSupport
+internal import Foundation
 
 /// An authority and what it has signed, made by the openssl program.
-struct Certificates {
+package struct Certificates {
   /// The openssl program could not.
-  struct Failure: Error { let output: String }
+  package struct Failure: Error { let output: String }
 
   private let directory: String
 
   /// Makes the authority `name` in `directory`.
-  init(in directory: String, authority name: String) throws {
+  package init(in directory: String, authority name: String) throws {
     self.directory = "\(directory)/\(name)"
     try FileManager.default.createDirectory(
       atPath: self.directory, withIntermediateDirectories: false)
@@ -19,17 +18,18 @@ struct Certificates {
   private static let curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1"
 
   /// The authority's own certificate.
-  var authority: String { file("ca.pem") }
+  package var authority: String { file("ca.pem") }
 
   /// The path of a file of these.
-  func file(_ name: String) -> String { "\(directory)/\(name)" }
+  package func file(_ name: String) -> String { "\(directory)/\(name)" }
 
   /// Signs `name.pem` for `name.key`.
   ///
   /// - Parameters:
   ///   - alternative: the names that it is for, in OpenSSL's words.
   ///   - days: how long it is valid; negative if it no longer is.
-  func sign(_ name: String, for alternative: String = "IP:127.0.0.1", days: Int = 2) throws {
+  package func sign(_ name: String, for alternative: String = "IP:127.0.0.1", days: Int = 2) throws
+  {
     try "subjectAltName=\(alternative)".write(
       toFile: file("extensions"), atomically: false, encoding: .utf8)
     try run("req -nodes -subj /CN=\(name) -keyout \(name).key -out \(name).csr \(Self.curve)")
@@ -39,12 +39,12 @@ struct Certificates {
   }
 
   /// Writes `name.key` once more, protected by a password.
-  func protect(_ name: String, as other: String) throws {
+  package func protect(_ name: String, as other: String) throws {
     try run("pkey -in \(name).key -aes128 -passout pass:secret -out \(other)")
   }
 
   /// The options of a side that is `name`, and believes `authority`.
-  func options(_ name: String, authority: String? = nil) -> [String] {
+  package func options(_ name: String, authority: String? = nil) -> [String] {
     [
       "--tls-certificate", file("\(name).pem"), "--tls-key", file("\(name).key"), "--tls-ca",
       authority ?? self.authority,
