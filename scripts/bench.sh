@@ -5,7 +5,7 @@
 #
 #   --quick    256 MiB targets, two repetitions: shows that the benchmark works, not more
 #   --only     some of: full_round zero_heavy inner_loops scan freeze matrix gaps throughput redis
-#              migrate
+#              migrate transfer
 #   --out DIR  where results.json and table.txt go (default: .build/bench of this repository)
 #
 # Needs root, and a machine that does nothing else: about 20 GiB of memory and 25 minutes. Prints a

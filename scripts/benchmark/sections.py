@@ -5,6 +5,7 @@ from machine import Failure, say
 from report import median
 from migration import RATE, Migration
 from targets import Redis, Workload, stamp
+from transfer import LINKS, Transfer
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -35,7 +36,8 @@ class Sections:
         """The sections of these names, or all."""
         sections = {section.__name__: section for section in (
             self.full_round, self.zero_heavy, self.inner_loops, self.scan, self.freeze,
-            self.matrix, self.gaps, self.throughput, self.redis, self.migrate)}
+            self.matrix, self.gaps, self.throughput, self.redis, self.migrate,
+            self.transfer)}
         for name in wanted:
             if name not in sections:
                 raise Failure(f"no section {name}; there are {' '.join(sections)}")
@@ -392,6 +394,27 @@ class Sections:
             self.report.bar(
                 f"downtime, {name} restore / CRIU alone", total / alone, most=most,
                 detail=f"{total:.0f} ms of {alone:.0f} ms")
+
+    def transfer(self):
+        transfer = Transfer(self.scene)
+        with stamp(self.scene, self.main_size) as target:
+            pid = target.pid
+            stored = lambda *options: {
+                "gbps": (run := self.tools.memdump(pid, *options, size=self.main_size))["first_gbps"],
+                "wall": run["wall"]}
+            ways = {"stored here, lz4": stored,
+                    "stored here, none": lambda: stored("--compress", "none")}
+            for link in LINKS:
+                ways[f"{link}, lz4"] = lambda link=link: transfer.sent(pid, link)
+                ways[f"{link}, none"] = lambda link=link: transfer.sent(
+                    pid, link, "--compress", "none")
+            runs = self.in_turn(**ways)
+        self.report.samples("transfer", runs)
+        section = f"{name_of(self.main_size)} half-compressible, sent to a receiver on this machine"
+        for name, samples in runs.items():
+            self.report.row(section, name, **{
+                "first round GB/s": median(run["gbps"] for run in samples),
+                "wall s": median(run["wall"] for run in samples)})
 
     # Goals that speak of every run.
 
