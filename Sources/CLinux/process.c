@@ -111,6 +111,11 @@ static uint64_t clock_ns(clockid_t clock) {
 }
 uint64_t clinux_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 uint64_t clinux_boottime_ns(void) { return clock_ns(CLOCK_BOOTTIME); }
+uint64_t clinux_thread_waits(void) {
+  struct rusage used = {0};
+  getrusage(RUSAGE_THREAD, &used);
+  return (uint64_t)used.ru_nvcsw;
+}
 uint64_t clinux_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 void clinux_pause_ns(uint64_t nanoseconds) {

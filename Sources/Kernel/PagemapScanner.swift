@@ -121,18 +121,27 @@ package struct PagemapScanner: ~Copyable {
     _ body: (PageRegion) throws(Failure) -> Void
   ) throws(ScanFailure<Failure>) -> UInt64 {
     var position = range.start
+    var reach = Self.firstReach
     while position < range.end {
       var walkEnd: UInt64 = 0
       var count: Int
+      let end = Self.end(of: range, from: position, reach: &reach)
       do throws(KernelError) {
         count = try fill(
-          PageRange(start: position, end: range.end), filter: filter, protect: protect,
+          PageRange(start: position, end: end), filter: filter, protect: protect,
           walkEnd: &walkEnd)
       } catch { throw .kernel(error) }
       if protect, let debt { note(count, in: debt) }
       if faults.has(.losePartialVector), position > range.start, count < vector.count { count = 0 }
-      for index in 0..<count { merger.add(vector.region(index)) }
       // The end is where the walk stopped, which may lie before the last region's end.
+      if merger.isEmpty, count == 0 || vector.region(count - 1).range.end <= walkEnd {
+        // Mostly there is nothing to merge.
+        do throws(Failure) {
+          for index in 0..<count { try body(vector.region(index)) }
+        } catch { throw .body(error) }
+      } else {
+        for index in 0..<count { merger.add(vector.region(index)) }
+      }
       if walkEnd <= position { break }
       if faults.has(.dropRestAtFullVector), count == vector.count {
         position = range.end
@@ -143,6 +152,19 @@ package struct PagemapScanner: ~Copyable {
     }
     do throws(Failure) { try merger.flush(before: .max, body) } catch { throw .body(error) }
     return position
+  }
+
+  /// What the first call of a scan looks at, at most (bytes), and each further one twice as much: what
+  /// it finds is copied while the next one is under way, and a reservation of terabytes is soon over.
+  private static let firstReach: UInt64 = 32 << 20
+
+  /// Where the call that begins at `position` ends: no huge page is cut.
+  private static func end(of range: PageRange, from position: UInt64, reach: inout UInt64) -> UInt64
+  {
+    let hugePageBytes: UInt64 = 2 << 20
+    defer { reach = min(reach * 2, 1 << 50) }
+    if range.end - position <= reach { return range.end }
+    return (position + reach) / hugePageBytes * hugePageBytes
   }
 
   /// The number of pages of `range` that pass `filter`; nothing is protected.

@@ -12,6 +12,9 @@ package struct RegionMerger: Sendable {
 
   package init() {}
 
+  /// Whether the calls before reported nothing that is not handed over.
+  var isEmpty: Bool { carried.isEmpty && current.isEmpty }
+
   /// Forgets everything but its storage.
   package mutating func reset() {
     carried.removeAll(keepingCapacity: true)

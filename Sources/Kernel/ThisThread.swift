@@ -45,6 +45,9 @@ package enum ThisThread {
   /// Processor time that the calling thread has used (ns): what work costs, whoever else runs.
   package static var processorNanoseconds: UInt64 { clinux_thread_cpu_ns() }
 
+  /// How often the calling thread has given up the processor to wait for something.
+  package static var waitCount: UInt64 { clinux_thread_waits() }
+
   /// Opens `/proc/thread-self/name`.
   package static func open(_ name: String, writable: Bool = false) throws(KernelError) -> File {
     let path = "\(path)/\(name)"

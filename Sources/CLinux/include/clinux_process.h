@@ -45,6 +45,8 @@ uint64_t clinux_monotonic_ns(void);
 uint64_t clinux_boottime_ns(void);
 /// CLOCK_THREAD_CPUTIME_ID, nanoseconds.
 uint64_t clinux_thread_cpu_ns(void);
+/// How often the calling thread has waited for something (getrusage(2), ru_nvcsw).
+uint64_t clinux_thread_waits(void);
 /// Sleeps at most this long.
 void clinux_pause_ns(uint64_t nanoseconds);
 /// mmap of private anonymous memory for our own buffers; 0 on success.

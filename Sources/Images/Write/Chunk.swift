@@ -3,7 +3,7 @@ internal import Glibc
 package import Kernel
 
 /// A batch of consecutive segments and the bytes of its present pages, on its way from the engine
-/// to the writer. Buffers are allocated once; `reset()` makes it empty again.
+/// to the writer. `reset()` makes it empty again.
 ///
 /// ```
 /// segments  [P 3 pages][parent][P 70 pages            ]
@@ -43,6 +43,8 @@ package final class Chunk: @unchecked Sendable {
   package let pageCapacity: Int
   /// The position in the stream; the engine's to use.
   package var sequence = 0
+  /// Whether it had its buffers before an encoder had it; the engine's to use.
+  package var isFilledEarly = false
   /// The runs, ascending.
   private(set) var segments: [Segment] = []
   /// The blocks of all present segments, in order; valid after `encode()`.
@@ -54,42 +56,36 @@ package final class Chunk: @unchecked Sendable {
   /// By number of pages.
   private var zeroDigests: [UInt64?]
   private var refused = false
-  // These three are allocated here, freed in deinit, and only reached through this class, which
-  // keeps every offset below the capacity.
-  private let raw: UnsafeMutableRawBufferPointer
-  private let encoded: UnsafeMutableRawBufferPointer
-  private let blockTable: UnsafeMutablePointer<Block>
+  /// Where the pages go; nil while they are only planned.
+  private var buffers: ChunkBuffers?
 
-  /// Pages that fit into a chunk of so compressed ones.
-  private static func pageCapacity(_ compression: PageCompression) -> Int {
-    max(standardPages, compression.blockPages)
-  }
-
-  /// The memory that a chunk takes at most, but for a few KiB (bytes).
-  package static func byteCount(_ compression: PageCompression) -> UInt64 {
-    UInt64(pageCapacity(compression)) * pageBytes * (compression.isCompressed ? 2 : 1)
-  }
-
-  /// Allocates the buffers: 512 KiB of pages or a block, whichever is longer, and as much again for
-  /// compressed bytes.
-  package init(compression: PageCompression) {
+  /// - Parameter buffers: nil for a chunk that gets them when its planned pages are read.
+  package init(compression: PageCompression, buffers: ChunkBuffers?) {
     self.compression = compression
     blockPages = compression.blockPages
-    pageCapacity = Self.pageCapacity(compression)
-    let bytes = pageCapacity * ImageFormat.page
-    raw = .allocate(byteCount: bytes, alignment: ImageFormat.page)
-    encoded = .allocate(
-      byteCount: compression.isCompressed ? bytes : 0, alignment: ImageFormat.page)
-    blockTable = .allocate(capacity: pageCapacity)
+    pageCapacity = ChunkBuffers.pageCapacity(compression)
     zeroDigests = Array(repeating: nil, count: blockPages + 1)
+    self.buffers = buffers
     segments.reserveCapacity(Self.segmentCapacity)
     planned.reserveCapacity(Self.segmentCapacity)
   }
 
-  deinit {
-    raw.deallocate()
-    encoded.deallocate()
-    blockTable.deallocate()
+  /// A chunk with buffers of its own.
+  package convenience init(compression: PageCompression) {
+    self.init(compression: compression, buffers: ChunkBuffers(compression))
+  }
+
+  /// Whether there is room for the pages' bytes.
+  package var hasBuffers: Bool { buffers != nil }
+
+  /// Takes the room for the pages' bytes, of a chunk that has none.
+  package func attach(_ buffers: ChunkBuffers) { self.buffers = buffers }
+
+  /// Gives up the room for the pages' bytes.
+  package func detach() -> ChunkBuffers? { buffers.take() }
+
+  private var raw: UnsafeMutableRawBufferPointer {
+    buffers?.raw ?? UnsafeMutableRawBufferPointer(start: nil, count: 0)
   }
 
   /// Makes the chunk empty.
@@ -120,15 +116,16 @@ package final class Chunk: @unchecked Sendable {
 
   /// The blocks of all present segments, in order; valid after `encode()` and until `reset()`.
   var blocks: UnsafeBufferPointer<Block> {
-    UnsafeBufferPointer(start: blockTable, count: blockCount)
+    UnsafeBufferPointer(start: buffers?.blockTable, count: blockCount)
   }
 
   /// The stored bytes of a block.
   func storedBytes(_ block: Block) -> UnsafeRawBufferPointer {
+    guard let buffers else { return UnsafeRawBufferPointer(start: nil, count: 0) }
     let isRaw = block.storedCount == block.byteCount
     let start = isRaw ? block.rawOffset : block.encodedOffset
     return UnsafeRawBufferPointer(
-      rebasing: (isRaw ? raw : encoded)[start..<(start + block.storedCount)])
+      rebasing: (isRaw ? buffers.raw : buffers.encoded)[start..<(start + block.storedCount)])
   }
 
   /// Adds a run, of any length, that the round takes from its parent. False if there is no room:
@@ -291,6 +288,7 @@ package final class Chunk: @unchecked Sendable {
   /// For one thread at a time; allocates nothing. Call it once, after the last append.
   package func encode() {
     blockCount = 0
+    guard let buffers else { return }
     var rawOffset = 0
     var encodedOffset = 0
     for segment in segments where segment.flags.contains(.present) {
@@ -298,7 +296,8 @@ package final class Chunk: @unchecked Sendable {
       while left > 0 {
         let pages = min(left, blockPages)
         encodeBlock(
-          rawOffset: rawOffset, byteCount: pages * ImageFormat.page, encodedOffset: &encodedOffset)
+          buffers, rawOffset: rawOffset, byteCount: pages * ImageFormat.page,
+          encodedOffset: &encodedOffset)
         rawOffset += pages * ImageFormat.page
         left -= pages
       }
@@ -317,8 +316,10 @@ package final class Chunk: @unchecked Sendable {
     return digest
   }
 
-  private func encodeBlock(rawOffset: Int, byteCount: Int, encodedOffset: inout Int) {
-    guard let base = raw.baseAddress else { return }
+  private func encodeBlock(
+    _ buffers: ChunkBuffers, rawOffset: Int, byteCount: Int, encodedOffset: inout Int
+  ) {
+    guard let base = buffers.raw.baseAddress else { return }
     let bytes = UnsafeRawPointer(base + rawOffset)
     // Zeros are told by their first words, everything else too: the digest of zeros is known.
     let isZeros = isZero(bytes, count: byteCount)
@@ -327,7 +328,7 @@ package final class Chunk: @unchecked Sendable {
     var block = Block(
       digest: digest, rawOffset: rawOffset, encodedOffset: encodedOffset, byteCount: byteCount,
       storedCount: byteCount)
-    if let target = encoded.baseAddress, compression.isCompressed {
+    if let target = buffers.encoded.baseAddress, compression.isCompressed {
       if isZeros {
         block.storedCount = 0
       } else {
@@ -343,7 +344,7 @@ package final class Chunk: @unchecked Sendable {
         }
       }
     }
-    (blockTable + blockCount).initialize(to: block)
+    (buffers.blockTable + blockCount).initialize(to: block)
     blockCount += 1
   }
 }

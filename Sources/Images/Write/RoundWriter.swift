@@ -68,6 +68,9 @@ package struct RoundWriter: ~Copyable {
     parentVersion = parent?.imageVersion ?? ImageFormat.plainVersion
   }
 
+  /// Whether nobody at the other end of a link is to be waited for.
+  package var isLocal: Bool { partial.isLocal }
+
   /// What was appended so far.
   package var totals: RoundTotals { earlier + stream.totals }
 

@@ -104,6 +104,9 @@ struct PartialRound: ~Copyable, ImageFolder {
     self.outgoing = outgoing
   }
 
+  /// Whether it is nowhere but here.
+  var isLocal: Bool { outgoing == nil }
+
   borrowing func createImage(_ name: String) throws(ImageError) -> ImageFile {
     let path = "\(path)/\(name)"
     var file: ImageFile.LocalFile?

@@ -88,6 +88,7 @@ struct RoundCopier {
     var stored: UInt64 = 0
     while position < range.end {
       let chunk = try currentChunk()
+      pipeline.makeRoom(in: chunk)
       let wanted = Int((range.end - position) / pageBytes)
       var isGone = false
       let taken: Int
