@@ -72,9 +72,11 @@ import Testing
     #expect(try run(accident, .bytes(1_000_000), turn: 0) == .here)
   }
 
+  // If CRIU dies with memdump, SIGSTOP alone holds the process.
   @Test(
-    "resolve asks the destination what became of it", arguments: [true, false])
-  func resolves(isRunning: Bool) throws {
+    "resolve asks the destination what became of it",
+    arguments: [(true, false), (false, false), (true, true), (false, true)])
+  func resolves(isRunning: Bool, criuDies: Bool) throws {
     let target = try MovingTarget(machine)
     let (receiver, place) = try target.receiver(["--outcome-timeout", "30s"])
     let source = LateProcess()
@@ -93,6 +95,14 @@ import Testing
     #expect(migration.finish() == SIGKILL)
     #expect(receiver.wait(for: "warning"), "it waits for the question")
     #expect(target.stateHere == "T" || target.stateHere == "t")
+    if criuDies {
+      let criu = try #require(target.holder)
+      kill(criu, SIGKILL)
+      #expect(DumpedTarget.eventually { kill(criu, 0) != 0 })
+      // Who would let the process go on has gone, and has not done so.
+      #expect(DumpedTarget.eventually { !target.isGuarded })
+      #expect(target.stateHere == "T")
+    }
     let resolve = try MoveProgram(
       [MoveProgram.path, "resolve", try #require(target.notes.first), "--json"],
       errors: target.directory.file("resolve.err"))

@@ -91,6 +91,24 @@ final class MovingTarget {
     return names.filter { $0.hasPrefix("memdump-migrate-") }.map { directory.file($0) }
   }
 
+  /// The CRIU that holds it here, by the note of its migration.
+  var holder: Int32? {
+    let note = notes.first.flatMap {
+      try? String(contentsOfFile: $0 + "/memdump-move", encoding: .utf8)
+    }
+    let line = (note ?? "").split(separator: "\n").first { $0.hasPrefix("criu ") }
+    return line?.split(separator: " ").dropFirst().first.flatMap { Int32($0) }
+  }
+
+  /// Whether somebody waits to let it go on should memdump die.
+  var isGuarded: Bool {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+    return names.contains { name in
+      let line = (try? String(contentsOfFile: "/proc/\(name)/cmdline", encoding: .utf8)) ?? ""
+      return line.hasSuffix("\0memdump-guard\0\(pid)\0")
+    }
+  }
+
   /// Asks the process that runs to look at all its memory; what it says.
   func answer() -> String? {
     let before = lines.count
