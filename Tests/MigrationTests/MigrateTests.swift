@@ -268,6 +268,19 @@ import Testing
     target.expectHere("interrupted")
   }
 
+  @Test("that there is no such process is said, whatever else is missing") func noProcess() throws {
+    let gone = try ChildProgram("/bin/true", [])
+    #expect(gone.wait() == 0)
+    let migration = try MoveProgram(
+      [
+        MoveProgram.path, "migrate", "--pid", "\(gone.pid)", "--to", "unix:/nowhere", "--criu",
+        "/nowhere/criu",
+      ], errors: target.directory.file("migrate.err"))
+    #expect(migration.finish() == 20)
+    #expect(migration.errorText.contains("there is no process \(gone.pid)"))
+    #expect(!migration.errorText.contains("runs on"))
+  }
+
   @Test("SIGUSR1 says on both sides what is being done") func status() throws {
     let mark = target.directory.file("mark")
     let (receiver, place) = try target.receiver()

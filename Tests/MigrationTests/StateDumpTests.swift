@@ -169,6 +169,73 @@ import Testing
     #expect(target.answer() == "ok")
   }
 
+  @Test("a criu that has been started and waits goes when memdump is killed, and does nothing")
+  func killedEarly() throws {
+    let target = try DumpedTarget(.none)
+    try killEarly(target, "criu-dump", ["--leave", "killed"])
+    #expect(target.state == "T", "as predump has left it")
+    kill(target.pid, SIGCONT)
+    #expect(target.answer() == "ok")
+
+    let dumped = try DumpedTarget(.none)
+    var options = dumped.dumpOptions
+    options.fate = .killed
+    _ = try StateDump.run(options)
+    try killEarly(dumped, "restore", [])
+    #expect(kill(dumped.pid, 0) != 0)
+    _ = try Restore.run(dumped.restoreOptions)
+    #expect(dumped.answer() == "ok")
+  }
+
+  /// Kills memdump when it has started criu and done nothing more.
+  private func killEarly(_ target: DumpedTarget, _ command: String, _ options: [String]) throws {
+    let scratch = try TemporaryDirectory()
+    let (script, started) = (scratch.file("starts-criu"), scratch.file("started"))
+    let path = URL(fileURLWithPath: DumpedTarget.criuPath).path
+    try """
+    #!/bin/sh
+    case "$1" in
+    dump | restore)
+      kill -STOP $PPID
+      echo $$ > \(started).new && mv \(started).new \(started)
+      ;;
+    esac
+    exec \(path) "$@"
+
+    """.write(toFile: script, atomically: true, encoding: .utf8)
+    chmod(script, 0o755)
+    let memdump = try ChildProgram(
+      productsDirectory.appendingPathComponent("memdump").path,
+      [command, target.images, "--criu", script] + options)
+    var criu: Int32?
+    let isThere = DumpedTarget.eventually {
+      let text = (try? String(contentsOfFile: started, encoding: .utf8)) ?? ""
+      criu = Int32(text.prefix { $0.isNumber })
+      if criu == nil { return false }
+      // Without anything to restore yet it waits as soon as it has its log.
+      return command == "restore"
+        ? FileManager.default.fileExists(atPath: target.images + "/criu-restore.log")
+        : Self.gateWaits(in: target.images)
+    }
+    try #require(isThere)
+    kill(memdump.pid, SIGKILL)
+    #expect(memdump.wait() == SIGKILL)
+    let number = try #require(criu)
+    #expect(DumpedTarget.eventually { kill(number, 0) != 0 }, "criu goes")
+  }
+
+  /// Whether a gate of a criu that dumps into `images` waits for memdump's answer.
+  private static func gateWaits(in images: String) -> Bool {
+    let files = FileManager.default
+    let names = (try? files.contentsOfDirectory(atPath: "/proc")) ?? []
+    return names.contains { name in
+      let line = (try? String(contentsOfFile: "/proc/\(name)/cmdline", encoding: .utf8)) ?? ""
+      let place = (try? files.destinationOfSymbolicLink(atPath: "/proc/\(name)/cwd")) ?? ""
+      let answers = (try? files.destinationOfSymbolicLink(atPath: "/proc/\(name)/fd/3")) ?? ""
+      return line.contains("memdump-gate") && place.hasPrefix(images) && answers.hasPrefix("pipe:")
+    }
+  }
+
   @Test("a process that runs is refused, and runs on")
   func running() throws {
     let target = try DumpedTarget(.none)

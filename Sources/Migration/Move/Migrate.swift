@@ -18,6 +18,7 @@ public enum Migrate {
     onEvent: @escaping @Sendable (MigrateEvent) -> Void
   ) throws(MigrationError) -> MigrateSummary {
     do {
+      try SourceSide.checkTarget(options.predump.pid)
       try options.criu.checkPresent()
       let directory = try MoveDirectory.create(in: options.workDirectory)
       var migration = SourceSide(options, cancellation, onEvent, directory.path)

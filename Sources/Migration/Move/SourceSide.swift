@@ -45,7 +45,7 @@ struct SourceSide {
 
   mutating func run(in directory: borrowing Directory) throws -> MigrateSummary {
     do {
-      try checkTarget()
+      try Self.checkTarget(options.predump.pid)
       let link = try connect()
       do {
         let readsCompressed = try awaitWelcome(link)
@@ -69,8 +69,7 @@ struct SourceSide {
   }
 
   /// A process that somebody has stopped would be let run by our failure, or there.
-  private func checkTarget() throws {
-    let pid = options.predump.pid
+  static func checkTarget(_ pid: Int32) throws {
     guard let process = try? TargetProcess(pid: pid), let state = try? process.stat().state else {
       throw PredumpError.targetGone(pid: pid, how: .neverFound)
     }
