@@ -75,6 +75,7 @@ import Testing
         DumpedTarget.criuPath,
       ], errors: target.directory.file("restore.err"))
     #expect(memdump.wait(for: "restore"), "\(memdump.errorText)")
+    for polite in [SIGINT, SIGTERM, SIGHUP] { memdump.send(polite) }
     memdump.send(SIGSTOP)
     let flags = VMAFlags.parse(smaps: try TargetProcess(pid: target.pid).read("smaps"))
     try #require(flags.values.contains { $0.contains(.userfaultMissing) }, "all is there already")

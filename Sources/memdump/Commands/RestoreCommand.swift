@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import Glibc
 internal import Migration
 
 /// `memdump restore`: restores a process with CRIU.
@@ -60,6 +61,8 @@ struct RestoreCommand: Subcommand {
   }
 
   private func tell(_ summary: RestoreSummary, _ console: Console) {
+    // From now on our end is the process's.
+    if lazy { for number in [SIGINT, SIGTERM, SIGHUP] { signal(number, SIG_IGN) } }
     if console.isJSON { return console.event("restore", RestoreBody(summary)) }
     let who = summary.pid.map { "process \($0)" } ?? "the process"
     var text = "Restored \(who): criu took \(Units.duration(summary.criuNanoseconds))"
