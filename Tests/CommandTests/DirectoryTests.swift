@@ -32,7 +32,7 @@ import Testing
     .enabled(if: TemporaryDirectory.canMount, "mounting a tmpfs is not permitted here"))
   func fullLater() throws {
     let place = try #require(try scratch.mount("small", options: "size=14m")) + "/images"
-    let busy = try Workload("stamp", ["pages=4096", "rate=20000", "cold=100"])
+    let busy = try Workload("stamp", ["pages=4096", "rate=max", "cold=100"])
     let outcome = try Memdump.run([
       "predump", "--pid", "\(busy.pid)", "--images-dir", place, "--json", "--target-downtime",
       "1us", "--threshold-pages", "0", "--max-rounds", "1000", "--min-shrink", "0",

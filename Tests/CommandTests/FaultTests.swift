@@ -122,7 +122,7 @@ import Testing
   func littleMemory() throws {
     var statuses: [Int32: Int] = [:]
     // mebibytes of address space
-    for limit in stride(from: 24, through: 1224, by: 75) {
+    for limit in stride(from: 24, through: 1224, by: 150) {
       let outcome = try Memdump.run(
         arguments(["--no-sync"]), wrapper: ["/usr/bin/prlimit", "--as=\(limit << 20)"])
       let told = "\(limit) MiB: \(outcome.status) \(outcome.err.last ?? "")"

@@ -364,7 +364,11 @@ struct DirtyTracker: ~Copyable {
     ) throws(ScanFailure<Failure>) {
       var cursor = previous
       var position = range.start
-      let protectsLate = faults.has(.copyBeforeProtect) && !isFrozen
+      let protectsLate = faults.has(.copyBeforeProtect)
+      if protectsLate {
+        // What the round before copied, at last.
+        do throws(KernelError) { try protectUnseen(range) } catch { throw .kernel(error) }
+      }
       try scanner.scan(range, filter: .populated, protect: !isFrozen && !protectsLate) {
         (region) throws(Failure) in
         if faults.has(.forgetDropped) {
@@ -384,9 +388,6 @@ struct DirtyTracker: ~Copyable {
             try body(piece, isHeld ? .fromParent : .store)
           }
         }
-      }
-      if protectsLate {
-        try scanner.scan(range, filter: .populated, protect: true) { (_) throws(Failure) in }
       }
       previous = cursor
     }
