@@ -23,7 +23,7 @@ import Tracee
     }
     #expect(try target.names(in: "fd") == before)
     #expect(child.isRunning)
-    #expect(try target.stat().state == "S")
+    #expect(try eventually { try target.stat().state == "S" })
   }
 
   @Test("a freeze holds every thread and lets it go")
