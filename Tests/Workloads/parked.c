@@ -225,6 +225,9 @@ int run_parked(const struct options *options) {
   if (all) {
     sigset_t every;
     sigfillset(&every);
+    // Blocked here, the SIGCHLD of a child that this thread forked would not be ignored any more: it
+    // would interrupt another thread's call.
+    sigdelset(&every, SIGCHLD);
     pthread_sigmask(SIG_SETMASK, &every, NULL);
     remember_surroundings();
     command(NULL);
