@@ -100,7 +100,8 @@ static void guard(int orders) {
     setrlimit(RLIMIT_NOFILE, &limit);
   }
   struct clinux_guardian_order last = {0}, order;
-  // The guarded processes, and what was added to them, are descriptors 1 to `guarded`: the lowest free number is the next one.
+  // The guarded processes, and what was added to them, are descriptors 1 to `guarded`: the lowest
+  // free number is the next one.
   int guarded = 0;
   while (1) {
     union descriptor_buffer buffer;

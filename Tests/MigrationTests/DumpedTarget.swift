@@ -56,10 +56,19 @@ final class DumpedTarget {
     if let error = failure.value { throw error }
   }
 
+  /// One that criu has dumped the rest of, and ended.
+  static func ended(_ compression: PageCompression, pages: Int = 2048) throws -> DumpedTarget {
+    let target = try DumpedTarget(compression, pages: pages)
+    var options = target.dumpOptions
+    options.fate = .killed
+    _ = try StateDump.run(options)
+    return target
+  }
+
   /// For `afterFirstRound`: the process forks, and both write on.
   static func fork(_ pid: Int32, _: String) throws {
     kill(pid, SIGUSR2)
-    try #require(Self.eventually { (try? ProcessTree.descendants(of: pid).count) == 1 })
+    try #require(eventually { (try? ProcessTree.descendants(of: pid).count) == 1 })
   }
 
   deinit {
@@ -92,7 +101,7 @@ final class DumpedTarget {
     let before = lines.count
     kill(pid, SIGUSR1)
     var answer: String?
-    _ = Self.eventually {
+    _ = eventually {
       answer = self.lines.dropFirst(before).first
       return answer != nil
     }
@@ -126,16 +135,6 @@ final class DumpedTarget {
   private var lines: [String] {
     ((try? String(contentsOfFile: log, encoding: .utf8)) ?? "").split(separator: "\n").map(
       String.init)
-  }
-
-  /// Looks again and again, for ten seconds at most.
-  static func eventually(_ condition: () -> Bool) -> Bool {
-    let deadline = Date().addingTimeInterval(10)
-    while Date() < deadline {
-      if condition() { return true }
-      sched_yield()
-    }
-    return false
   }
 }
 

@@ -12,19 +12,11 @@ import Testing
   /// So much that the process does many things before all of it is there (128 MiB).
   private static let pages = 32768
 
-  private func dump(_ compression: PageCompression = .none) throws -> DumpedTarget {
-    let target = try DumpedTarget(compression, pages: Self.pages)
-    var options = target.dumpOptions
-    options.fate = .killed
-    _ = try StateDump.run(options)
-    return target
-  }
-
   @Test(
     "a process that runs meanwhile, and its child, end with all their memory",
     arguments: [PageCompression.none, .lz4(pagesPerBlock: 64, acceleration: 1)])
   func runs(_ compression: PageCompression) throws {
-    let target = try dump(compression)
+    let target = try DumpedTarget.ended(compression, pages: Self.pages)
     defer {
       for child in (try? ProcessTree.descendants(of: target.pid)) ?? [] { kill(child.pid, SIGKILL) }
     }
@@ -38,19 +30,20 @@ import Testing
     #expect(restored.waitedPages > 0, "it ran while memory was missing")
     #expect(target.answer() == "ok")
     let child = try #require(
-      DumpedTarget.eventually { (try? ProcessTree.descendants(of: target.pid).count) == 1 }
+      eventually { (try? ProcessTree.descendants(of: target.pid).count) == 1 }
         ? ProcessTree.descendants(of: target.pid).first : nil)
     #expect(target.answer(of: child.pid) == "ok", "the child")
     // Nothing ties them to us any more.
     for pid in [target.pid, child.pid] {
       let flags = VMAFlags.parse(smaps: try TargetProcess(pid: pid).read("smaps"))
-      #expect(DumpedTarget.eventually { !flags.values.contains { $0.contains(.userfaultMissing) } })
+      #expect(eventually { !flags.values.contains { $0.contains(.userfaultMissing) } })
     }
   }
 
   @Test("a process whose memory turns out to be damaged is killed, not left with zeros")
   func unfillable() throws {
-    let target = try dump(.lz4(pagesPerBlock: 64, acceleration: 1))
+    let target = try DumpedTarget.ended(
+      .lz4(pagesPerBlock: 64, acceleration: 1), pages: Self.pages)
     let file = try #require(FileHandle(forUpdatingAtPath: target.images + "/round-001/pages-1.img"))
     let length = try file.seekToEnd()
     try file.seek(toOffset: length * 2 / 5)
@@ -63,12 +56,12 @@ import Testing
     } throws: {
       if case .incomplete? = $0 as? MigrationError { true } else { false }
     }
-    #expect(DumpedTarget.eventually { target.state == nil || target.state == "Z" })
+    #expect(eventually { target.state == nil || target.state == "Z" })
   }
 
   @Test("a process is killed if memdump dies while it lacks memory")
   func abandoned() throws {
-    let target = try dump()
+    let target = try DumpedTarget.ended(.none, pages: Self.pages)
     let memdump = try MoveProgram(
       [
         MoveProgram.path, "restore", target.images, "--lazy", "--json", "--criu",
@@ -80,6 +73,6 @@ import Testing
     let flags = VMAFlags.parse(smaps: try TargetProcess(pid: target.pid).read("smaps"))
     try #require(flags.values.contains { $0.contains(.userfaultMissing) }, "all is there already")
     memdump.send(SIGKILL)
-    #expect(DumpedTarget.eventually { target.state == nil || target.state == "Z" })
+    #expect(eventually { target.state == nil || target.state == "Z" })
   }
 }

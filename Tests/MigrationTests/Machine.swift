@@ -22,7 +22,7 @@ final class Machine {
       ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "infinity"])
     let (children, outerPID) = ("/proc/\(outer.pid)/task/\(outer.pid)/children", outer.pid)
     var found: Int32?
-    let isThere = DumpedTarget.eventually {
+    let isThere = eventually {
       let text = (try? String(contentsOfFile: children, encoding: .utf8)) ?? ""
       found = text.split(separator: " ").first.flatMap { Int32($0) }
       guard let found else { return kill(outerPID, 0) != 0 }

@@ -98,9 +98,9 @@ import Testing
     if criuDies {
       let criu = try #require(target.holder)
       kill(criu, SIGKILL)
-      #expect(DumpedTarget.eventually { kill(criu, 0) != 0 })
+      #expect(eventually { kill(criu, 0) != 0 })
       // Who would let the process go on has gone, and has not done so.
-      #expect(DumpedTarget.eventually { !target.isGuarded })
+      #expect(eventually { !target.isGuarded })
       #expect(target.stateHere == "T")
     }
     let resolve = try MoveProgram(
@@ -185,7 +185,7 @@ import Testing
   ) throws -> End {
     var end = End.here
     // Who died leaves it to others, which takes a moment: criu gives up, the guard lets go on.
-    let isSettled = DumpedTarget.eventually {
+    let isSettled = eventually {
       if target.runsHere {
         end = .here
       } else if target.stateHere == nil {

@@ -169,7 +169,7 @@ import Testing
 
   @Test("a stopped process is refused, and stays stopped") func stopped() throws {
     kill(target.pid, SIGSTOP)
-    #expect(DumpedTarget.eventually { target.stateHere == "T" })
+    #expect(eventually { target.stateHere == "T" })
     let (receiver, place) = try target.receiver()
     let migration = try target.migration(to: place)
     #expect(migration.finish() == 24, "\(migration.errorText)")
@@ -215,13 +215,13 @@ import Testing
       let text = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
       return text.split(separator: "\n").map { Int($0) ?? -1 }
     }
-    #expect(DumpedTarget.eventually { counts().count > 100 })
+    #expect(eventually { counts().count > 100 })
     let (receiver, place) = try target.receiver()
     let migration = try target.migration(of: pid, to: place)
     #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
     #expect(receiver.finish() == 0, "\(receiver.errorText)")
     let arrived = counts().count
-    #expect(DumpedTarget.eventually { counts().count > arrived + 100 })
+    #expect(eventually { counts().count > arrived + 100 })
     // A table that was damaged ends in words, and a step that is lost or done twice in a gap.
     let all = counts()
     #expect(all == Array(stride(from: 0, to: all.count * 500, by: 500)))
@@ -259,7 +259,7 @@ import Testing
     let migration = try target.migration(
       to: place,
       ["--on-event", "[ $MEMDUMP_EVENT != dumped ] || { touch \(mark); sleep 30; }"])
-    #expect(DumpedTarget.eventually { FileManager.default.fileExists(atPath: mark) })
+    #expect(eventually { FileManager.default.fileExists(atPath: mark) })
     #expect(target.stateHere == "T" || target.stateHere == "t")
     migration.send(signal)
     #expect(migration.finish() == 128 + signal, "\(migration.errorText)")
@@ -290,11 +290,11 @@ import Testing
         "--on-event",
         "[ $MEMDUMP_EVENT != dumped ] || { touch \(mark); until [ -e \(mark).go ]; do sleep 0.05; done; }",
       ])
-    #expect(DumpedTarget.eventually { FileManager.default.fileExists(atPath: mark) })
+    #expect(eventually { FileManager.default.fileExists(atPath: mark) })
     migration.send(SIGUSR1)
     receiver.send(SIGUSR1)
-    #expect(DumpedTarget.eventually { migration.errorText.contains("criu has dumped") })
-    #expect(DumpedTarget.eventually { receiver.errorText.contains("round-") })
+    #expect(eventually { migration.errorText.contains("criu has dumped") })
+    #expect(eventually { receiver.errorText.contains("round-") })
     #expect(FileManager.default.createFile(atPath: mark + ".go", contents: nil))
     #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
     #expect(receiver.finish() == 0)
@@ -314,14 +314,14 @@ import Testing
       let text = (try? String(contentsOfFile: "\(log).\(child)", encoding: .utf8)) ?? ""
       return text.split(separator: "\n").map { Int($0) ?? -1 }
     }
-    #expect(DumpedTarget.eventually { (0..<3).allSatisfy { counts($0).count > 50 } })
+    #expect(eventually { (0..<3).allSatisfy { counts($0).count > 50 } })
     let (receiver, place) = try target.receiver()
     let migration = try target.migration(of: pid, to: place, ["--tree"])
     #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
     #expect(receiver.finish() == 0, "\(receiver.errorText)")
     #expect(migration.events("attached").first?["processes"] as? Int == 4)
     let arrived = (0..<3).map { counts($0).count }
-    #expect(DumpedTarget.eventually { (0..<3).allSatisfy { counts($0).count > arrived[$0] + 50 } })
+    #expect(eventually { (0..<3).allSatisfy { counts($0).count > arrived[$0] + 50 } })
     for child in 0..<3 {
       let all = counts(child)
       #expect(all == Array(stride(from: 0, to: all.count * 500, by: 500)), "child \(child)")

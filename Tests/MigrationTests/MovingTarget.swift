@@ -114,7 +114,7 @@ final class MovingTarget {
     let before = lines.count
     kill(machine.find(pid) ?? pid, SIGUSR1)
     var answer: String?
-    _ = DumpedTarget.eventually {
+    _ = eventually {
       answer = self.lines.dropFirst(before).first
       return answer != nil
     }
@@ -131,8 +131,8 @@ final class MovingTarget {
   func expectHere(
     _ what: Comment, isClean: Bool = true, sourceLocation: SourceLocation = #_sourceLocation
   ) {
-    #expect(DumpedTarget.eventually { self.runsHere }, what, sourceLocation: sourceLocation)
-    #expect(DumpedTarget.eventually { !self.isThere }, what, sourceLocation: sourceLocation)
+    #expect(eventually { self.runsHere }, what, sourceLocation: sourceLocation)
+    #expect(eventually { !self.isThere }, what, sourceLocation: sourceLocation)
     #expect(answer() == "ok", what, sourceLocation: sourceLocation)
     // Who is killed removes nothing.
     guard isClean else { return }
@@ -143,7 +143,7 @@ final class MovingTarget {
 
   /// Expects that it runs there and nowhere else, with all its memory right.
   func expectThere(_ what: Comment, sourceLocation: SourceLocation = #_sourceLocation) {
-    #expect(DumpedTarget.eventually { self.stateHere == nil }, what, sourceLocation: sourceLocation)
+    #expect(eventually { self.stateHere == nil }, what, sourceLocation: sourceLocation)
     #expect(isThere, what, sourceLocation: sourceLocation)
     #expect(answer() == "ok", what, sourceLocation: sourceLocation)
   }

@@ -11,19 +11,11 @@ import Testing
   private static let plain = PageCompression.none
   private static let compressed = PageCompression.lz4(pagesPerBlock: 64, acceleration: 1)
 
-  private func dump(_ compression: PageCompression) throws -> DumpedTarget {
-    let target = try DumpedTarget(compression)
-    var options = target.dumpOptions
-    options.fate = .killed
-    _ = try StateDump.run(options)
-    return target
-  }
-
   @Test(
     "every byte is right before the process runs, whoever fills its memory",
     arguments: [plain, compressed], [MemoryFilling.memdump, .criu])
   func fills(_ compression: PageCompression, _ filling: MemoryFilling) throws {
-    let target = try dump(compression)
+    let target = try DumpedTarget.ended(compression)
     var options = target.restoreOptions
     options.filling = filling
     options.arguments = ["--leave-stopped"]
@@ -55,7 +47,7 @@ import Testing
 
   @Test("a restore that is not needed goes, and leaves nothing")
   func cancels() throws {
-    let target = try dump(.none)
+    let target = try DumpedTarget.ended(.none)
     try Restore(target.restoreOptions).cancel()
     #expect(target.state == nil || target.state == "Z")
     let left = try FileManager.default.contentsOfDirectory(atPath: target.images)
@@ -64,7 +56,7 @@ import Testing
 
   @Test("a process whose memory cannot be filled is not left half filled")
   func unfillable() throws {
-    let target = try dump(Self.compressed)
+    let target = try DumpedTarget.ended(Self.compressed)
     // The middle of the file is of the arena, which CRIU does without.
     let file = try #require(FileHandle(forUpdatingAtPath: target.images + "/round-001/pages-1.img"))
     let length = try file.seekToEnd()
@@ -82,12 +74,12 @@ import Testing
         false
       }
     }
-    #expect(DumpedTarget.eventually { target.state == nil || target.state == "Z" })
+    #expect(eventually { target.state == nil || target.state == "Z" })
   }
 
   @Test("images with a changed byte are not restored")
   func damaged() throws {
-    let target = try dump(.none)
+    let target = try DumpedTarget.ended(.none)
     let file = FileHandle(forUpdatingAtPath: target.images + "/round-001/pages-1.img")
     try #require(file != nil)
     try file?.seek(toOffset: 5000)
@@ -102,7 +94,7 @@ import Testing
 
   @Test("criu restores from a merged directory")
   func merged() throws {
-    let target = try dump(.none)
+    let target = try DumpedTarget.ended(.none)
     let options = ChainMerge.Options(
       source: target.images, output: target.directory.file("merged"))
     _ = try ChainMerge.run(options)
@@ -113,7 +105,7 @@ import Testing
     try files.removeItem(atPath: top + "/parent")
     try files.createSymbolicLink(atPath: top + "/parent", withDestinationPath: "../merged")
     try files.removeItem(atPath: target.images)
-    #expect(DumpedTarget.eventually { target.state == nil }, "its number is free")
+    #expect(eventually { target.state == nil }, "its number is free")
     let criu = try ChildProgram(
       DumpedTarget.criuPath, ["restore", "-D", top, "-d", "-o", "restore.log"], lifetime: 60)
     #expect(criu.wait() == 0)

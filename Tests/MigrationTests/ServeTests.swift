@@ -33,7 +33,7 @@ import Testing
         String(port), "-o", "lazy.log",
       ], lifetime: 60)
     #expect(
-      DumpedTarget.eventually {
+      eventually {
         FileManager.default.fileExists(atPath: lazy + "/lazy-pages.socket")
           && target.state == nil
       })

@@ -165,7 +165,7 @@ import Testing
         "kill -KILL $PPID; sleep 1",
       ])
     #expect(memdump.wait() == SIGKILL)
-    #expect(DumpedTarget.eventually { target.state != "T" && target.state != "t" })
+    #expect(eventually { target.state != "T" && target.state != "t" })
     #expect(target.answer() == "ok")
   }
 
@@ -208,7 +208,7 @@ import Testing
       productsDirectory.appendingPathComponent("memdump").path,
       [command, target.images, "--criu", script] + options)
     var criu: Int32?
-    let isThere = DumpedTarget.eventually {
+    let isThere = eventually {
       let text = (try? String(contentsOfFile: started, encoding: .utf8)) ?? ""
       criu = Int32(text.prefix { $0.isNumber })
       if criu == nil { return false }
@@ -221,7 +221,7 @@ import Testing
     kill(memdump.pid, SIGKILL)
     #expect(memdump.wait() == SIGKILL)
     let number = try #require(criu)
-    #expect(DumpedTarget.eventually { kill(number, 0) != 0 }, "criu goes")
+    #expect(eventually { kill(number, 0) != 0 }, "criu goes")
   }
 
   /// Whether a gate of a criu that dumps into `images` waits for memdump's answer.
@@ -240,7 +240,7 @@ import Testing
   func running() throws {
     let target = try DumpedTarget(.none)
     kill(target.pid, SIGCONT)
-    #expect(DumpedTarget.eventually { target.state != "T" })
+    #expect(eventually { target.state != "T" })
     #expect {
       try StateDump.run(target.dumpOptions)
     } throws: {

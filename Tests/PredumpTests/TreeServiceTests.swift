@@ -124,14 +124,12 @@ import Tracee
           while True:
               i = r.randrange(1 << 20)
               block.buf[i] = own[i] = array[i % len(array)] = r.randrange(256)
-      block = shared_memory.SharedMemory(create=True, size=1 << 20)
+      block = shared_memory.SharedMemory(f'memdump-{os.getpid()}', create=True, size=1 << 20)
       array = m.Array('B', 4096, lock=False)
       ps = [m.Process(target=work, args=(block.name, array, n), daemon=True) for n in range(3)]
       [p.start() for p in ps]
       print('ready', os.getpid(), flush=True)
       sys.stdin.read()
-      [p.kill() for p in ps]
-      block.unlink()
       """
     let program = try ChildProgram("/usr/bin/python3", ["-c", script], lifetime: 120)
     let line = try #require(program.line(beginning: "ready "))
@@ -141,6 +139,7 @@ import Tracee
       end(pid, with: SIGKILL)
       for entry in tree { kill(entry.pid, SIGKILL) }
       program.end()
+      shm_unlink("/memdump-\(pid)")
     }
     let live = try dump(pid, directory)
     #expect(live.processesCompared >= 4)

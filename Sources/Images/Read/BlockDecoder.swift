@@ -1,4 +1,5 @@
 internal import CLZ4
+internal import Glibc
 
 /// Turns the stored form of a block into its pages.
 enum BlockDecoder {
@@ -9,7 +10,7 @@ enum BlockDecoder {
   {
     guard let output = target.baseAddress else { return stored.isEmpty }
     guard let input = stored.baseAddress, !stored.isEmpty else {
-      output.initializeMemory(as: UInt8.self, repeating: 0, count: target.count)
+      memset(output, 0, target.count)
       return true
     }
     if stored.count == target.count {

@@ -31,6 +31,14 @@ package final class TLSContext: @unchecked Sendable {
     try useAuthority(credentials.authority)
   }
 
+  /// Nil for nil, which is a link in the clear.
+  package static func reading(_ credentials: TLSCredentials?, isServer: Bool) throws(ChannelError)
+    -> TLSContext?
+  {
+    guard let credentials else { return nil }
+    return try TLSContext(credentials, isServer: isServer)
+  }
+
   deinit {
     SSL_CTX_free(context)
     BIO_meth_free(method)

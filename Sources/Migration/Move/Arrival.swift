@@ -63,9 +63,7 @@ public enum Arrival {
       try options.criu.checkPresent()
       let listener: Listener
       do throws(ChannelError) {
-        let tls = try options.receipt.tls.map { (files) throws(ChannelError) in
-          try TLSContext(files, isServer: true)
-        }
+        let tls = try TLSContext.reading(options.receipt.tls, isServer: true)
         listener = try Listener(options.receipt.source, tls: tls)
       } catch { throw ImageError(error) }
       let side = DestinationSide(options, cancellation, onEvent)

@@ -11,11 +11,6 @@ public enum MoveOutcome: Sendable, Equatable {
   case aborted(String)
 }
 
-/// The certificates of a source, ready for use; nil for nil.
-func tlsContext(_ files: TLSCredentials?) throws(ChannelError) -> TLSContext? {
-  try files.map { (files) throws(ChannelError) in try TLSContext(files, isServer: false) }
-}
-
 /// Asks a destination what became of a migration.
 struct OutcomeQuestion {
   private static let connectMilliseconds: Int32 = 2_000
@@ -44,7 +39,8 @@ struct OutcomeQuestion {
     let isCancelled = isCancelled
     let link = try MoveLink(
       destination.connect(
-        milliseconds: Self.connectMilliseconds, tls: tlsContext(tls), isCancelled: isCancelled),
+        milliseconds: Self.connectMilliseconds, tls: TLSContext.reading(tls, isServer: false),
+        isCancelled: isCancelled),
       patience: LinkPatience(silenceNanoseconds: 10_000_000_000, isCancelled: isCancelled))
     try link.put(.ask(identity))
     switch try link.take() {

@@ -85,7 +85,8 @@ struct SourceSide {
     let channel: ByteChannel
     do throws(ChannelError) {
       channel = try options.destination.connect(
-        milliseconds: Self.connectMilliseconds, tls: tlsContext(options.predump.tls)
+        milliseconds: Self.connectMilliseconds,
+        tls: TLSContext.reading(options.predump.tls, isServer: false)
       ) { cancellation.isCancelled }
     } catch { throw ImageError(error) }
     guard channel.hasInput, options.destination != .standard else {

@@ -14,7 +14,10 @@ enum DumpLink {
   {
     guard let destination = options.destination else { return nil }
     do throws(ImageError) {
-      let tls = try contextForTLS(options)
+      let tls: TLSContext?
+      do throws(ChannelError) {
+        tls = try TLSContext.reading(options.tls, isServer: false)
+      } catch { throw ImageError(error) }
       let dial: @Sendable () throws(ImageError) -> ByteChannel = { () throws(ImageError) in
         do throws(ChannelError) {
           return try destination.connect(milliseconds: connectMilliseconds, tls: tls) {
@@ -29,13 +32,6 @@ enum DumpLink {
     } catch {
       if cancellation.isCancelled { throw .interrupted }
       throw PredumpError(error)
-    }
-  }
-
-  private static func contextForTLS(_ options: PredumpOptions) throws(ImageError) -> TLSContext? {
-    guard let files = options.tls else { return nil }
-    do throws(ChannelError) { return try TLSContext(files, isServer: false) } catch {
-      throw ImageError(error)
     }
   }
 

@@ -159,9 +159,7 @@ public enum ImageReceipt {
         return
       }
       do throws(ChannelError) {
-        let tls = try options.tls.map { (files) throws(ChannelError) in
-          try TLSContext(files, isServer: true)
-        }
+        let tls = try TLSContext.reading(options.tls, isServer: true)
         // A receiver that died left its socket where its successor is to listen.
         listener = try Listener(
           options.source, tls: tls, replacesStale: options.reconnectNanoseconds > 0)
