@@ -57,7 +57,7 @@ import Testing
       in: scratch, rounds: 3, compression: compression, seed: generator.next(), runs: 2)
     let files = scratch.files()
     #expect(files.count > 20)
-    for step in 0..<300 {
+    for step in 0..<250 {
       let file = files[Int(generator.next() % UInt64(files.count))]
       let change = Change.allCases[Int(generator.next() % UInt64(Change.allCases.count))]
       let original = try scratch.bytes(file)

@@ -62,7 +62,7 @@ import Testing
   }
 
   @Test("a target survives memdump's death at any instant") func random() throws {
-    let count = environment["MEMDUMP_CHAOS_COUNT"].flatMap { Int($0) } ?? 40
+    let count = environment["MEMDUMP_CHAOS_COUNT"].flatMap { Int($0) } ?? 24
     let seed = SeededRandom.seeds(1, environment: environment)[0]
     var random = SeededRandom(seed: seed)
     let modes = Self.attached + Self.dumped
