@@ -62,6 +62,25 @@ import Testing
     #expect(try verdict([(5, 1, false), (5, 2, false)]).verdict == .restorable)
   }
 
+  @Test("a session's record forgets the rounds that are lost, and whom only they had")
+  func rollBack() {
+    var record = ModelWriter.session(rounds: 4)
+    for round in 1...4 {
+      var there = [member(7, 99, since: 1)]
+      if round >= 2 { there.append(member(8, 100, since: 2)) }
+      if round >= 3 { there.append(member(9, 101, since: 3)) }
+      record.add(there, of: round)
+    }
+    record.rollBack(to: 2)
+    #expect(record.rounds == ModelWriter.session(rounds: 2).rounds)
+    #expect(record.members.map(\.target.pid) == [7, 8])
+    #expect(record.members.map(\.lastRound) == [2, 2])
+    // The rounds that come instead are taken in as if nothing had been.
+    record.add([member(7, 99, since: 1), member(8, 100, since: 3)], of: 3)
+    #expect(record.members.map(\.firstRound) == [1, 2, 3])
+    #expect(record.members.map(\.lastRound) == [3, 2, 3])
+  }
+
   @Test("pages of one process are never taken for those of another") func mixedUp() throws {
     #expect(try verdict([(5, 1, false), (6, 2, true)]).verdict == .damaged)
     #expect(try verdict([(5, 1, false), (6, 1, true)]).verdict == .damaged)

@@ -18,6 +18,8 @@ import Testing
     case cutForGood
     /// SIGKILL for memdump.
     case sourceDies, destinationDies
+    /// memdump stands still here until the other side has given up.
+    case sourceSleeps
   }
 
   /// What became of a migration.
@@ -51,6 +53,7 @@ import Testing
     (.sourceDies, Kind.ready, false, [.here]),
     (.sourceDies, Kind.go, false, [.heldHere]),
     (.sourceDies, Kind.running, false, [.heldHere]),
+    (.sourceSleeps, Kind.ready, false, [.here]),
     (.destinationDies, Kind.data, false, [.here]),
     (.destinationDies, Kind.ready, false, [.here, .heldHere]),
     (.destinationDies, Kind.go, false, [.heldHere]),
@@ -155,6 +158,7 @@ import Testing
       case .cutForGood: return .isCutForGood
       case .sourceDies: kill(source.get(), SIGKILL)
       case .destinationDies: kill(destination, SIGKILL)
+      case .sourceSleeps: kill(source.get(), SIGSTOP)
       }
       return .stays
     }
@@ -163,6 +167,11 @@ import Testing
       to: "unix:" + target.directory.file("proxy"),
       ["--outcome-timeout", "2s", "--link-timeout", "3s"])
     source.set(migration.pid)
+    if accident == .sourceSleeps {
+      // It waits to be asked, or has ended.
+      _ = receiver.wait(for: "warning")
+      kill(migration.pid, SIGCONT)
+    }
     let status = migration.finish()
     let taken = receiver.finish()
     let isKilled = accident == .sourceDies && status == SIGKILL
