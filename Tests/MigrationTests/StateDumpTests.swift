@@ -49,6 +49,17 @@ import Testing
     #expect(target.answer() == "ok")
   }
 
+  @Test("a criu that is named from here is found") func relative() throws {
+    let target = try DumpedTarget(.none)
+    let here = FileManager.default.currentDirectoryPath
+    let path = here.split(separator: "/").map { _ in "../" }.joined() + DumpedTarget.criuPath
+    var options = target.dumpOptions
+    options.criu = CRIUProgram(path)
+    options.fate = .killed
+    _ = try StateDump.run(options)
+    #expect(ChainVerifier.verify(target.images + "/criu").verdict == .restorable)
+  }
+
   @Test("a criu that was started and is not needed goes, and the process knows nothing of it")
   func cancels() throws {
     let target = try DumpedTarget(.none)
@@ -177,10 +188,7 @@ import Testing
     kill(target.pid, SIGCONT)
     #expect(target.answer() == "ok")
 
-    let dumped = try DumpedTarget(.none)
-    var options = dumped.dumpOptions
-    options.fate = .killed
-    _ = try StateDump.run(options)
+    let dumped = try DumpedTarget.ended(.none)
     try killEarly(dumped, "restore", [])
     #expect(kill(dumped.pid, 0) != 0)
     _ = try Restore.run(dumped.restoreOptions)

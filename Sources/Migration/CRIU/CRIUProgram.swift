@@ -6,8 +6,11 @@ public struct CRIUProgram: Sendable {
   /// Its path, or a name that is looked for as a shell does.
   public var path: String
 
-  /// Takes the program at `path`.
-  public init(_ path: String = "criu") { self.path = path }
+  /// Takes the program at `path`; one that is not absolute begins in the directory of this moment, as
+  /// criu is started in others.
+  public init(_ path: String = "criu") {
+    self.path = path.contains("/") ? WorkingDirectory.absolute(path) : path
+  }
 
   /// Whether it reads images with LZ4 blocks. CRIU 4.3 has them only if built with liblz4, and an
   /// older one does not know the question: both answer with failure.

@@ -36,7 +36,7 @@ final class DestinationSide {
     let directory = options.receipt.imagesDirectory
     var hooks = MoveHooks(
       command: options.onEvent, timeoutNanoseconds: options.hookTimeoutNanoseconds,
-      environment: ["MEMDUMP_IMAGES_DIR": Self.absolute(directory)],
+      environment: ["MEMDUMP_IMAGES_DIR": WorkingDirectory.absolute(directory)],
       cancellation: cancellation, onWarning: { [onEvent] in onEvent(.warning($0)) })
     var runs = false
     do {
@@ -265,12 +265,5 @@ final class DestinationSide {
     if asked == identity { return link }
     try? link.put(.unknown)
     return nil
-  }
-
-  private static func absolute(_ path: String) -> String {
-    if path.hasPrefix("/") { return path }
-    guard let current = getcwd(nil, 0) else { return path }
-    defer { free(current) }
-    return String(cString: current) + "/" + path
   }
 }

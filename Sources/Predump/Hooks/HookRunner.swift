@@ -24,7 +24,7 @@ final class HookRunner: Sendable {
   ) throws(PredumpError) {
     self.options = options.hooks
     pid = options.pid
-    imagesDirectory = options.imagesDirectory.map(Self.absolute)
+    imagesDirectory = options.imagesDirectory.map(WorkingDirectory.absolute)
     self.cancellation = cancellation
     self.onEvent = onEvent
     guard !options.hooks.isEmpty else {
@@ -139,14 +139,5 @@ final class HookRunner: Sendable {
     if let held { values["MEMDUMP_PIDS"] = held.pids.map { "\($0)" }.joined(separator: " ") }
     if let message { values["MEMDUMP_MESSAGE"] = message }
     return values
-  }
-
-  private static func absolute(_ path: String) -> String {
-    if path.hasPrefix("/") { return path }
-    var bytes = [CChar](repeating: 0, count: Int(PATH_MAX))
-    guard getcwd(&bytes, bytes.count) != nil else { return path }
-    let directory = String(
-      decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    return directory == "/" ? "/\(path)" : "\(directory)/\(path)"
   }
 }
