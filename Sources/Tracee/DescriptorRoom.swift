@@ -22,7 +22,10 @@ struct DescriptorRoom {
       try guardian.setDescriptorLimit(before, of: target.pid)
       try target.setDescriptorLimit(.init(soft: soft, hard: max(before.hard, soft)))
       (self.before, self.guardian) = (before, guardian)
-    } catch { return nil }
+    } catch {
+      try? guardian.setDescriptorLimit(nil, of: target.pid)
+      return nil
+    }
   }
 
   /// Puts the limit back.

@@ -15,6 +15,8 @@ package enum TraceError: Error, Sendable, CustomStringConvertible {
   case noSuitableThread(pid: Int32, reason: String)
   /// The program text lacks what the injected call runs on.
   case noGadget(pid: Int32)
+  /// The process has no descriptor free, and its limit cannot be raised for a moment.
+  case noDescriptorFree(pid: Int32)
   /// The injected call returned an error.
   case remoteCall(pid: Int32, name: String, errno: Int32)
 
@@ -33,6 +35,9 @@ package enum TraceError: Error, Sendable, CustomStringConvertible {
     case .noGadget(let pid):
       return "process \(pid) has no libc-like signal return code (rt_sigreturn) in its text, "
         + "without which memdump's own death could harm it"
+    case .noDescriptorFree(let pid):
+      return "process \(pid) has no descriptor free below its limit (RLIMIT_NOFILE), and to raise "
+        + "that for a moment takes CAP_SYS_RESOURCE; close one there, or run memdump with it"
     case .remoteCall(let pid, let name, let errno):
       return "\(name) inside process \(pid): \(Errno(rawValue: errno).description)"
     }

@@ -128,7 +128,7 @@ package enum UserfaultfdInjection {
             stoppedNanoseconds: MonotonicClock.now - began)
         case .unsuitable(let reason): lastReason = reason
         case .noDescriptorFree where needsRoom:
-          throw .remoteCall(pid: target.pid, name: "userfaultfd", errno: EMFILE)
+          throw .noDescriptorFree(pid: target.pid)
         case .noDescriptorFree: needsRoom = true
         }
       }

@@ -30,6 +30,17 @@ import Testing
     Case(user: own, capabilities: [], options: ["--leave", "stopped"]),
     Case(user: own, capabilities: [], options: ["--on-frozen", "true"]),
     Case(user: own, workload: ["state", "kind=nofile"], capabilities: ["checkpoint_restore"]),
+    Case(user: own, capabilities: [], options: ["--tree"]),
+    Case(
+      user: own, workload: ["tree", "keep=2"], capabilities: ["checkpoint_restore"],
+      options: ["--tree"]),
+    // Huge pages.
+    Case(
+      user: own, capabilities: [], options: ["--restore-thp", "1s"], refusal: "CAP_SYS_NICE"),
+    Case(user: own, capabilities: ["sys_nice"], options: ["--restore-thp", "1s"]),
+    Case(
+      user: own, workload: ["stamp", "pages=2048", "thp=1"],
+      capabilities: ["checkpoint_restore", "sys_nice"], options: ["--restore-thp", "1s"]),
     // Shared memory.
     Case(
       user: own, workload: ["shared"], capabilities: [], refusal: "CAP_CHECKPOINT_RESTORE"),
@@ -51,6 +62,10 @@ import Testing
       user: other, workload: ["shared"], capabilities: others, refusal: "CAP_CHECKPOINT_RESTORE"),
     Case(user: other, workload: ["shared"], capabilities: others + ["checkpoint_restore"]),
     Case(user: 0, capabilities: others),
+    // Descriptors.
+    Case(
+      user: other, workload: ["state", "kind=nofile"],
+      capabilities: others + ["checkpoint_restore"], refusal: "CAP_SYS_RESOURCE"),
     // To stop it, or to end it.
     Case(
       user: other, capabilities: others, options: ["--leave", "stopped"], refusal: "CAP_KILL"),

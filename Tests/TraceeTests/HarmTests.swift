@@ -141,7 +141,7 @@ import Tracee
       do throws(TraceError) {
         _ = try UserfaultfdInjection.inject(into: target)
       } catch {
-        guard case .remoteCall(_, "userfaultfd", EMFILE) = error else {
+        guard case .noDescriptorFree = error else {
           Issue.record("\(error)")
           return
         }

@@ -86,6 +86,7 @@ extension PredumpError {
       self = .permission("\(cause); run memdump as root or with CAP_SYS_PTRACE")
     case .kernel(let cause): self = .kernel(cause)
     case .gone(let pid): self = .targetGone(pid: pid, how: .exited)
+    case .noDescriptorFree: self = .permission("\(error)")
     case .alreadyTraced(let pid, _): self = .unsuitableTarget(pid: pid, reason: "\(error)")
     case .notStopping: self = .freeze("\(error)")
     case .noSuitableThread(let pid, _), .noGadget(let pid), .remoteCall(let pid, _, _):

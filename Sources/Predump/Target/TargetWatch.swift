@@ -22,6 +22,9 @@ struct TargetWatch: ~Copyable {
           "\(error): to stop or to kill another user's process, as --leave and --on-frozen do, "
             + "takes CAP_KILL")
       }
+      if error.call == "process_madvise" {
+        throw .permission("\(error): to make huge pages, as --restore-thp does, takes CAP_SYS_NICE")
+      }
       switch error.errno {
       case .noSuchProcess, .noSuchFileOrDirectory:
         throw .targetGone(pid: pid, how: .neverFound)
@@ -39,11 +42,19 @@ struct TargetWatch: ~Copyable {
     // Whether that is permitted: better to know now than when all is done.
     if sendsSignals { try process.send(signal: 0) }
     let faults = try process.stat().minorFaults
+    if remembersPlaces { try Self.checkCollapse(process) }
     let hugePages = try HugePages(
       of: pid, remembersPlaces: remembersPlaces, known: hugePageBytes)
     minorFaults = faults
     self.hugePages = hugePages
     self.process = process
+  }
+
+  private static func checkCollapse(_ process: borrowing TargetProcess) throws(KernelError) {
+    do throws(KernelError) { try process.collapse(PageRange(start: 0, pageCount: 0)) } catch {
+      // A kernel that makes none at all leaves the pages small.
+      if error.errno == .notPermitted { throw error }
+    }
   }
 
   /// Enters what became of the target into the summary, and gives its huge pages back if that was
