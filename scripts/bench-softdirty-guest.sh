@@ -50,6 +50,27 @@ memdump_chain() {
   rm -rf /tmp/images
 }
 
+# What CRIU's part of a freeze takes when the pages are another's: three ways to leave them out. For
+# the third, that of kernels with soft-dirty, nothing is written since a pre-dump of the whole.
+ways() {
+  for way in lazy stream; do
+    run '0 3' memdump predump --pid "$target" --images-dir /tmp/images --no-sync --compress none \
+      --leave stopped --max-rounds 1
+    run 0 memdump criu-dump /tmp/images --omit "$way" --leave stopped
+    sample "way-$way stats=$(hex /tmp/images/criu/stats-dump)"
+    kill -CONT "$target"
+    rm -rf /tmp/images
+  done
+  mkdir -p /tmp/criu/first /tmp/criu/last
+  kill -STOP "$target"
+  run 0 criu pre-dump -t "$target" -D /tmp/criu/first --track-mem -v1 -o log
+  run 0 criu dump -t "$target" -D /tmp/criu/last --track-mem --prev-images-dir ../first \
+    --leave-stopped -v1 -o log
+  sample "way-soft-dirty stats=$(hex /tmp/criu/last/stats-dump)"
+  kill -CONT "$target"
+  rm -rf /tmp/criu
+}
+
 # window NAME: the longest gap while nothing is dumped.
 window() {
   gap > /dev/null
@@ -73,6 +94,7 @@ while [ "$repetition" -lt "$repetitions" ]; do
   window undisturbed
   memdump_chain
   busy
+  ways
   repetition=$((repetition + 1))
 done
 finish "ok: $repetitions repetitions"

@@ -18,7 +18,9 @@ def samples(path):
             if line.startswith("sample: "):
                 name, *words = line.split()[1:]
                 fields = dict(word.split("=") for word in words)
-                sample = {"saw_ms": int(fields["saw_ns"]) / 1e6}
+                sample = {}
+                if "saw_ns" in fields:
+                    sample["saw_ms"] = int(fields["saw_ns"]) / 1e6
                 if name == "memdump-last":
                     sample["saw_ms"] -= command / 1e6
                 if "stats" in fields:
@@ -73,6 +75,10 @@ def main():
             "pages": of(f"memdump-{number}-event", "pages")})
     for name, label in (("undisturbed", "undisturbed"), ("busy", "both cores busy with sha256sum")):
         report.row(section, label, **{"target saw ms": of(name, "saw_ms")})
+    section = "CRIU's part of a freeze, the pages left out"
+    for way in ("lazy", "stream", "soft-dirty"):
+        report.row(section, way, **{
+            "frozen ms": of(f"way-{way}", "frozen_ms"), "pages": of(f"way-{way}", "pages")})
 
     criu, memdump = of("criu-last", "frozen_ms"), of("memdump-freeze", "frozen_ms")
     report.bar(
