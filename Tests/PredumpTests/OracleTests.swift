@@ -32,7 +32,12 @@ import Testing
   #if DEBUG
     @Test("a broken engine is found out", arguments: EngineFault.allCases)
     func everyFaultIsFound(_ fault: EngineFault) throws {
-      let seeds = 1...UInt64(200)
+      // Seeds that have found it before go first.
+      let known: [EngineFault: UInt64] = [
+        .forgetWaiting: 6, .dropRestAtFullVector: 6, .losePartialVector: 13,
+      ]
+      let first = known[fault] ?? 1
+      let seeds = Array(first...200) + Array(1..<first)
       for seed in seeds {
         var run = OracleRun(seed: seed)
         run.faults = EngineFaultPlan(fault)

@@ -51,6 +51,10 @@ import Tracee
           return
         }
       }
+      // The kernel lets go of the thread that did not stop when the one that traced it is gone, which
+      // is a moment after it was joined.
+      let isFree = try eventually { try target.status().tracer == 0 }
+      #expect(isFree)
       try expectUntouched(target)
     }
     // Another thread can make the call.
