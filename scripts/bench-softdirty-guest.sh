@@ -51,22 +51,27 @@ memdump_chain() {
 }
 
 # What CRIU's part of a freeze takes when the pages are another's: three ways to leave them out. For
-# the third, that of kernels with soft-dirty, nothing is written since a pre-dump of the whole.
+# the third, that of kernels with soft-dirty, next to nothing is written since a pre-dump of the whole.
+part() {
+  way=$1
+  shift
+  begin=$(uptime_seconds)
+  run 0 "$@"
+  sample "way-$way begin=$begin end=$(uptime_seconds)"
+}
 ways() {
   for way in lazy stream; do
     run '0 3' memdump predump --pid "$target" --images-dir /tmp/images --no-sync --compress none \
       --leave stopped --max-rounds 1
-    run 0 memdump criu-dump /tmp/images --omit "$way" --leave stopped
-    sample "way-$way stats=$(hex /tmp/images/criu/stats-dump)"
+    part "$way" memdump criu-dump /tmp/images --omit "$way" --leave stopped
     kill -CONT "$target"
     rm -rf /tmp/images
   done
   mkdir -p /tmp/criu/first /tmp/criu/last
-  kill -STOP "$target"
   run 0 criu pre-dump -t "$target" -D /tmp/criu/first --track-mem -v1 -o log
-  run 0 criu dump -t "$target" -D /tmp/criu/last --track-mem --prev-images-dir ../first \
+  kill -STOP "$target"
+  part soft-dirty criu dump -t "$target" -D /tmp/criu/last --track-mem --prev-images-dir ../first \
     --leave-stopped -v1 -o log
-  sample "way-soft-dirty stats=$(hex /tmp/criu/last/stats-dump)"
   kill -CONT "$target"
   rm -rf /tmp/criu
 }

@@ -16,7 +16,11 @@ package final class TemporaryDirectory {
 
   deinit {
     for mount in mounts { umount2(mount, Int32(MNT_DETACH)) }
-    try? FileManager.default.removeItem(atPath: path)
+    // A program that was killed a moment ago may still change what is in it.
+    _ = eventually {
+      try? FileManager.default.removeItem(atPath: path)
+      return !FileManager.default.fileExists(atPath: path)
+    }
   }
 
   /// The path of `name` in it.
