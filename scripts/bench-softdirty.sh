@@ -9,7 +9,7 @@
 #   --out DIR  where results.json, table.txt and the guest's logs go
 #              (default: .build/bench-softdirty of this repository)
 #
-# Needs no root and no KVM, 6 GiB of memory, and a machine that does nothing else: about 90 seconds
+# Needs no root and no KVM, 6 GiB of memory, and a machine that does nothing else: about 150 seconds
 # a repetition (default: 5). Ends with 75 if QEMU, CRIU or the kernel could not be fetched.
 set -euo pipefail
 
