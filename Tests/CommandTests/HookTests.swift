@@ -124,7 +124,7 @@ import Testing
     #expect(eventually { ProcessState(of: workload.pid).letter == "T" })
     let status = try start("--on-frozen", command).finish().status
     #expect(command == "true" ? [0, 3].contains(status) : status == 28)
-    #expect(ProcessState(of: workload.pid).letter == "T")
+    #expect(eventually { ProcessState(of: workload.pid).letter == "T" })
     kill(workload.pid, SIGCONT)
     expectFree(workload.pid)
   }

@@ -115,7 +115,7 @@ import Testing
     }
     _ = try memdump.finish()
     #expect(eventually { ProcessState(of: workload.pid).isFree })
-    #expect(ProcessState(of: child).letter == "T")
+    #expect(eventually { ProcessState(of: child).letter == "T" })
     var own: [Int32] = []
     // A list can miss one whose sibling ends in that instant.
     #expect(
