@@ -12,8 +12,10 @@ enum Benchmarks {
       still PID    the same, asking first if anything was written
       dirty PID    the same for a round's scan: tracks PID, finds and protects what was written
       read PID     reading what is populated through /proc/PID/mem, 1 MiB at a time
-      lz4 PID      LZ4 of 64-page blocks on all cores, read before the clock starts
+      lz4 PID      LZ4 as CRIU does it on all cores, read before the clock starts
       limit PID    reading and LZ4 on all cores at once: the limit of a full round
+      store PID    the same, written to memory files: what the kernel takes for images on tmpfs too
+      lz4-ours PID, limit-ours PID, store-ours PID  the same with memdump's blocks and acceleration
       attach PID   getting a userfaultfd of PID: in all, and how long a thread of it stands still
       freeze PID CGROUP  stopping all threads: by ptrace, and by the cgroup v2 freezer of CGROUP,
                    a directory; PID is moved into it, and must be alone there
@@ -48,14 +50,18 @@ enum Benchmarks {
   }
 
   private static func runOnTarget(_ command: String, _ pid: Int32, _ repetitions: Int) throws {
-    switch command {
+    let suffix = "-ours"
+    let isOurs = command.hasSuffix(suffix)
+    let limit = LimitBenchmark(isOurs ? .ours : .likeCRIU)
+    switch isOurs ? String(command.dropLast(suffix.count)) : command {
     case "scan": report(try ScanBenchmark.populated(pid, repetitions))
     case "frozen": report(try ScanBenchmark.frozen(pid, repetitions, asksIfStill: false))
     case "still": report(try ScanBenchmark.frozen(pid, repetitions, asksIfStill: true))
     case "dirty": report(try ScanBenchmark.dirty(pid, repetitions))
     case "read": report(try LimitBenchmark.read(pid, repetitions))
-    case "lz4": report(try LimitBenchmark.compress(pid, repetitions))
-    case "limit": report(try LimitBenchmark.readAndCompress(pid, repetitions))
+    case "lz4": report(try limit.compress(pid, repetitions))
+    case "limit": report(try limit.readAndCompress(pid, repetitions))
+    case "store": report(try limit.readAndCompress(pid, repetitions, stores: true))
     case "attach": report(try AttachBenchmark.run(pid, repetitions))
     default: fail(usage, code: 64)
     }

@@ -1,11 +1,50 @@
 internal import CLZ4
+internal import Glibc
+internal import Images
 internal import Kernel
 internal import Synchronization
 
 /// What reading and LZ4 allow, written as simply as possible: no order, no images, no digests.
-enum LimitBenchmark {
+struct LimitBenchmark {
   private static let piecePages: UInt64 = 256
-  private static let blockBytes = 64 * Int(pageBytes)
+
+  /// How LZ4 is used.
+  struct Packing {
+    let name: String
+    let blockBytes: Int
+    let acceleration: CInt
+
+    /// CRIU's blocks of 256 KiB, and LZ4's own acceleration.
+    static let likeCRIU = Packing(
+      name: "", blockBytes: 64 * Int(pageBytes), acceleration: 1)
+    static let ours = Packing(
+      name: "-ours", blockBytes: PageCompression.defaultPagesPerBlock * Int(pageBytes),
+      acceleration: CInt(PageCompression.defaultAcceleration))
+
+    /// Stored bytes of `input`, in blocks, with the rule of 7/8 that images follow.
+    ///
+    /// - Parameter keepsAll: whether `scratch`, as long as `input`, is to have all of them.
+    func lz4(
+      _ input: UnsafeRawBufferPointer, _ scratch: UnsafeMutablePointer<CChar>, keepsAll: Bool
+    ) -> Int {
+      guard let base = input.baseAddress else { return 0 }
+      var stored = 0
+      for offset in stride(from: 0, to: input.count, by: blockBytes) {
+        let count = min(blockBytes, input.count - offset)
+        let target = keepsAll ? scratch + stored : scratch
+        let size = LZ4_compress_fast(
+          (base + offset).assumingMemoryBound(to: CChar.self), target, CInt(count),
+          CInt(count / 8 * 7 - 1), acceleration)
+        if size <= 0, keepsAll { memcpy(target, base + offset, count) }
+        stored += size > 0 ? Int(size) : count
+      }
+      return stored
+    }
+  }
+
+  private let packing: Packing
+
+  init(_ packing: Packing) { self.packing = packing }
 
   struct Result: Encodable {
     let benchmark: String
@@ -39,9 +78,9 @@ enum LimitBenchmark {
   }
 
   /// LZ4 alone, of bytes that are here already: at most 1 GiB of them.
-  static func compress(_ pid: Int32, _ repetitions: Int) throws -> Result {
+  func compress(_ pid: Int32, _ repetitions: Int) throws -> Result {
     let target = try TargetMemory(pid: pid)
-    let pieces = Array(try target.pieces(pageLimit: piecePages).prefix(1024))
+    let pieces = Array(try target.pieces(pageLimit: Self.piecePages).prefix(1024))
     let bytes = pieces.reduce(0) { $0 + Int($1.byteCount) }
     let memory = ProcessMemory(file: try target.open("mem"))
     let copy = Copy(try AnonymousMemory(byteCount: bytes))
@@ -57,16 +96,22 @@ enum LimitBenchmark {
   }
 
   /// Each core reads a piece and compresses it.
-  static func readAndCompress(_ pid: Int32, _ repetitions: Int) throws -> Result {
+  ///
+  /// - Parameter stores: whether each core then writes what it has to a file of its own in memory:
+  ///   what the kernel takes for images on tmpfs comes on top then.
+  func readAndCompress(_ pid: Int32, _ repetitions: Int, stores: Bool = false) throws -> Result {
     let target = try TargetMemory(pid: pid)
-    let pieces = try target.pieces(pageLimit: piecePages)
+    let pieces = try target.pieces(pageLimit: Self.piecePages)
     let buffers = Copy(
-      try AnonymousMemory(byteCount: Processors.allowedCount * Int(piecePages * pageBytes)))
+      try AnonymousMemory(byteCount: Processors.allowedCount * Int(Self.piecePages * pageBytes)))
     buffers.memory.populate(first: buffers.memory.byteCount)
     let shared = SharedMemory(ProcessMemory(file: try target.open("mem")))
     let starts = pieces.map(\.start)
-    return try onAllCores("limit", pieces, repetitions) { (worker, offset, count) in
-      let bytes = buffers.memory.bytes(at: worker.index * Int(piecePages * pageBytes), count: count)
+    return try onAllCores(
+      stores ? "store" : "limit", pieces, repetitions, stores: stores
+    ) { (worker, offset, count) in
+      let place = worker.index * Int(Self.piecePages * pageBytes)
+      let bytes = buffers.memory.bytes(at: place, count: count)
       _ = try? shared.memory.readPages(at: starts[worker.piece], into: bytes)
       return UnsafeRawBufferPointer(bytes)
     }
@@ -94,8 +139,8 @@ enum LimitBenchmark {
     let piece: Int
   }
 
-  private static func onAllCores(
-    _ name: String, _ pieces: [PageRange], _ repetitions: Int,
+  private func onAllCores(
+    _ name: String, _ pieces: [PageRange], _ repetitions: Int, stores: Bool = false,
     bytes: @escaping @Sendable (Worker, Int, Int) -> UnsafeRawBufferPointer
   ) throws -> Result {
     var offsets: [Int] = []
@@ -104,6 +149,7 @@ enum LimitBenchmark {
       offsets.append(total)
       total += Int(piece.byteCount)
     }
+    let packing = packing
     let (places, lengths) = (offsets, pieces.map { Int($0.byteCount) })
     let threads = Processors.allowedCount
     var samples = Samples()
@@ -114,13 +160,17 @@ enum LimitBenchmark {
         var workers = WorkerThreads()
         for index in 0..<threads {
           try workers.start {
-            let scratch = UnsafeMutablePointer<CChar>.allocate(capacity: blockBytes)
+            let file = stores ? try? File.anonymous(name: name) : nil
+            let scratch = UnsafeMutablePointer<CChar>.allocate(
+              capacity: Int(Self.piecePages * pageBytes))
             defer { scratch.deallocate() }
             while true {
               let piece = progress.next.add(1, ordering: .relaxed).oldValue
               if piece >= lengths.count { return }
               let input = bytes(Worker(index: index, piece: piece), places[piece], lengths[piece])
-              progress.bytesOut.add(lz4(input, scratch), ordering: .relaxed)
+              let stored = packing.lz4(input, scratch, keepsAll: stores)
+              if stores { try? file?.write(UnsafeRawBufferPointer(start: scratch, count: stored)) }
+              progress.bytesOut.add(stored, ordering: .relaxed)
             }
           }
         }
@@ -129,23 +179,7 @@ enum LimitBenchmark {
       samples.add(Double(cost.nanoseconds))
       bytesOut = progress.bytesOut.load(ordering: .relaxed)
     }
-    return result(name, threads: threads, pieces, bytesOut: bytesOut, samples)
-  }
-
-  /// Stored bytes of `input`, in blocks, with the rule of 7/8 that images follow.
-  private static func lz4(
-    _ input: UnsafeRawBufferPointer, _ scratch: UnsafeMutablePointer<CChar>
-  ) -> Int {
-    guard let base = input.baseAddress else { return 0 }
-    var stored = 0
-    for offset in stride(from: 0, to: input.count, by: blockBytes) {
-      let count = min(blockBytes, input.count - offset)
-      let size = LZ4_compress_fast(
-        (base + offset).assumingMemoryBound(to: CChar.self), scratch, CInt(count),
-        CInt(count / 8 * 7 - 1), 1)
-      stored += size > 0 ? Int(size) : count
-    }
-    return stored
+    return Self.result(name + packing.name, threads: threads, pieces, bytesOut: bytesOut, samples)
   }
 
   private static func result(

@@ -28,7 +28,7 @@ import Testing
 
   @Test("What does not fit a whole block makes the chunk full, and changes nothing")
   func fullness() throws {
-    let chunk = Chunk(compression: .standard)
+    let chunk = Chunk(compression: .lz4(pagesPerBlock: 64, acceleration: 1))
     let all = Chunk.standardPages
     #expect(chunk.isEmpty && !chunk.isFull && chunk.freePages == all)
     #expect(try Self.append(chunk, 0, all - 56) == all - 56)

@@ -71,8 +71,13 @@ class Sections:
                 limit=lambda: tools.limit("limit", pid, 1),
                 read=lambda: tools.limit("read", pid, 1),
                 lz4=lambda: tools.limit("lz4", pid, 1),
+                store=lambda: tools.limit("store", pid, 1),
+                limit_ours=lambda: tools.limit("limit-ours", pid, 1),
+                store_ours=lambda: tools.limit("store-ours", pid, 1),
                 memdump=lambda: seen(lambda: tools.memdump(pid, size=size, keep=True)),
                 verify=lambda: tools.limit("verify", tools.images(), 1),
+                like_criu=lambda: tools.memdump(
+                    pid, "--compress-block", "256KiB", "--compress-acceleration", "1", size=size),
                 plain=lambda: seen(
                     lambda: tools.memdump(pid, "--compress", "none", size=size, keep=True)),
                 verify_plain=lambda: tools.limit("verify", tools.images(), 1),
@@ -83,8 +88,12 @@ class Sections:
         self.report.samples("full round", runs)
         of = lambda name, key: median(run[key] for run in runs[name])
         section = f"{name_of(size)} half-compressible, no writer (medians of {self.repetitions})"
-        for name, label in (("read", "reading alone, 1 thread"), ("lz4", "LZ4 alone, all cores"),
-                            ("limit", "reading + LZ4, all cores")):
+        for name, label in (("read", "reading alone, 1 thread"),
+                            ("lz4", "LZ4 as CRIU does it alone, all cores"),
+                            ("limit", "reading + LZ4 as CRIU does it, all cores"),
+                            ("store", "the same, and writing to memory files"),
+                            ("limit_ours", "reading + LZ4 as memdump does it, all cores"),
+                            ("store_ours", "the same, and writing to memory files")):
             self.report.row(section, f"limit: {label}", **{"GB/s": of(name, "gb_per_second")})
         for name, label in (("memdump", "memdump, lz4, tmpfs"), ("plain", "memdump, none, tmpfs"),
                             ("disk", "memdump, lz4, disk, fsync")):
@@ -105,10 +114,16 @@ class Sections:
         self.first_rounds[size] = of("memdump", "first_ns") / 1e9
 
         size_name = name_of(size)
-        self.report.bar(
-            f"first round, lz4, {size_name} / limit", of("memdump", "first_gbps")
-            / of("limit", "gb_per_second"), least=0.85,
-            detail=f"{of('memdump', 'first_gbps'):.2f} of {of('limit', 'gb_per_second'):.2f} GB/s")
+        self.report.row(section, "memdump, lz4 as CRIU does it, tmpfs", **{
+            "first round GB/s": of("like_criu", "first_gbps")})
+        for name, limit, label in (("memdump", "limit", "LZ4 as CRIU does it"),
+                                   ("like_criu", "limit", "both with LZ4 as CRIU does it"),
+                                   ("memdump", "limit_ours", "both with LZ4 as memdump does it"),
+                                   ("memdump", "store_ours", "the same, with writing")):
+            reached, most = of(name, "first_gbps"), of(limit, "gb_per_second")
+            self.report.bar(
+                f"first round, {size_name} / limit, {label}", reached / most, least=0.85,
+                detail=f"{reached:.2f} of {most:.2f} GB/s")
         self.report.bar(
             "whole dump, --compress none / criu dump, wall", of("plain", "wall")
             / of("criu", "wall"), most=1.3,

@@ -96,7 +96,7 @@ struct RoundRecordReader: ~Copyable {
     }
     guard PageCompression.pagesPerBlockLimits.contains(Int(head.pages_per_block)),
       head.compression <= 1,
-      head.compression == 1 || head.pages_per_block == PageCompression.defaultPagesPerBlock
+      head.compression == 1 || head.pages_per_block == PageCompression.plainPagesPerDigest
     else {
       throw records.error(.value, "the compression is not one that exists")
     }

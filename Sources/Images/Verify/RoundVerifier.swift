@@ -128,7 +128,7 @@ struct RoundVerifier {
       }
       return try StreamVerifier(
         stream, in: directory, digests: digests,
-        digestPages: result.record?.compression.blockPages ?? PageCompression.defaultPagesPerBlock,
+        digestPages: result.record?.compression.blockPages ?? PageCompression.plainPagesPerDigest,
         areas: areas, log: &log
       ).run(&log)
     } catch {

@@ -20,6 +20,26 @@ struct PagemapStream: ~Copyable {
   private var end: UInt64 = 0
   private(set) var totals = RoundTotals()
 
+  /// Stored blocks of a chunk that lie one behind the other, to be written as one. It holds pointers
+  /// into the chunk, and none outlives the call that appends that.
+  private struct StoredRun {
+    private(set) var bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+    private var isRaw = false
+
+    init() {}
+
+    init(_ bytes: UnsafeRawBufferPointer, isRaw: Bool) { (self.bytes, self.isRaw) = (bytes, isRaw) }
+
+    /// Takes a block that begins where this ends, in the same of the chunk's two buffers.
+    mutating func extend(_ next: UnsafeRawBufferPointer, isRaw: Bool) -> Bool {
+      guard let base = bytes.baseAddress, base + bytes.count == next.baseAddress,
+        isRaw == self.isRaw
+      else { return false }
+      bytes = UnsafeRawBufferPointer(start: base, count: bytes.count + next.count)
+      return true
+    }
+  }
+
   /// An entry that may still grow.
   private struct OpenEntry {
     var segment: Segment
@@ -60,6 +80,7 @@ struct PagemapStream: ~Copyable {
   mutating func append(_ chunk: Chunk) throws(ImageError) {
     let blocks = chunk.blocks
     var next = 0
+    var run = StoredRun()
     for segment in chunk.segments {
       try check(segment)
       if segment.flags.contains(.present) {
@@ -69,7 +90,7 @@ struct PagemapStream: ~Copyable {
             .misuse, file: pagemap.path, address: segment.start, "the chunk was not encoded")
         }
         try begin(segment)
-        try appendBlocks(blocks, from: next, count: count, of: chunk)
+        try appendBlocks(blocks, from: next, count: count, of: chunk, &run)
         next += count
         totals.pagesStored += segment.pageCount
       } else {
@@ -77,6 +98,7 @@ struct PagemapStream: ~Copyable {
         totals.pagesFromParent += segment.pageCount
       }
     }
+    try flush(&run)
     // Plain payload is the chunk's bytes as they are: one write.
     if !compression.isCompressed { try payload.append(chunk.rawBytes) }
     totals.payloadBytes = payload.byteCount
@@ -127,7 +149,8 @@ struct PagemapStream: ~Copyable {
   }
 
   private mutating func appendBlocks(
-    _ blocks: UnsafeBufferPointer<Chunk.Block>, from first: Int, count: Int, of chunk: Chunk
+    _ blocks: UnsafeBufferPointer<Chunk.Block>, from first: Int, count: Int, of chunk: Chunk,
+    _ run: inout StoredRun
   ) throws(ImageError) {
     guard compression.isCompressed else { return }
     for index in first..<(first + count) {
@@ -138,15 +161,25 @@ struct PagemapStream: ~Copyable {
       } else {
         // CRIU: an entry whose first stored bytes are plain pages has them at a page boundary.
         if open.payloadBytes == 0 && isRaw {
+          try flush(&run)
           try payload.align()
           open.segment.flags.insert(.payloadAligned)
         }
-        try payload.append(chunk.storedBytes(block))
+        let bytes = chunk.storedBytes(block)
+        if !run.extend(bytes, isRaw: isRaw) {
+          try flush(&run)
+          run = StoredRun(bytes, isRaw: isRaw)
+        }
         open.payloadBytes += UInt64(block.storedCount)
       }
       if !isRaw { open.allRaw = false }
       open.blockSizes.append(UInt32(block.storedCount))
     }
+  }
+
+  private mutating func flush(_ run: inout StoredRun) throws(ImageError) {
+    if !run.bytes.isEmpty { try payload.append(run.bytes) }
+    run = StoredRun()
   }
 
   private mutating func closeEntry() throws(ImageError) {

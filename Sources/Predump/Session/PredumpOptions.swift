@@ -21,7 +21,7 @@ public struct PredumpOptions: Sendable {
   /// a process alone whose images are not stored here, too, and without `hooks.onFrozen`.
   public var reconnectNanoseconds: UInt64 = 0
   /// How pages are stored.
-  public var compression: PageCompression = .lz4(pagesPerBlock: 64, acceleration: 1)
+  public var compression: PageCompression = .standard
   /// When to stop going round.
   public var policy = ConvergencePolicy()
   /// What to do when the process calls execve, which gives it another address space.

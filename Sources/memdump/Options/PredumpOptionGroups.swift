@@ -176,15 +176,15 @@ struct ImageOptions: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Block of 4KiB to 4MiB (default: 256KiB).", valueName: "size"),
+    help: ArgumentHelp("Block of 4KiB to 4MiB (default: 64KiB).", valueName: "size"),
     transform: SizeValue.parser(4096...4 << 20, multipleOf: 4096))
-  var compressBlock = SizeValue(bytes: 256 << 10)
+  var compressBlock = SizeValue(bytes: UInt64(PageCompression.defaultPagesPerBlock) * 4096)
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("LZ4: more is faster and larger (default: 1).", valueName: "n"),
+    help: ArgumentHelp("LZ4: more is faster and larger (default: 2).", valueName: "n"),
     transform: WholeNumber.parser(1...65537))
-  var compressAcceleration = 1
+  var compressAcceleration = PageCompression.defaultAcceleration
 
   @Option(
     parsing: .unconditional,
