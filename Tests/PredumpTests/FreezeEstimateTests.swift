@@ -37,6 +37,27 @@ struct FreezeEstimateTests {
         == 1 << 27)
   }
 
+  @Test("a copy that was rehearsed corrects what scattered pages cost, within limits")
+  func rehearsal() {
+    var estimate = FreezeEstimate()
+    func copying() -> Double {
+      Double(estimate.nanoseconds(pages: 10_000, reads: 10_000, threads: 1))
+        - Double(estimate.nanoseconds(pages: 0, reads: 0, threads: 1))
+    }
+    let known = copying()
+    let inTime = estimate.pages(in: 1_000_000)
+    estimate.observeRehearsal(pages: 256, nanoseconds: UInt64(known * 256 / 10_000 * 2))
+    #expect(abs(copying() / known - 2) < 0.01)
+    #expect(estimate.pages(in: 2_000_000).distance(to: inTime).magnitude < 5)
+    estimate.observeRehearsal(pages: 256, nanoseconds: .max)
+    #expect(copying() / known < 9)
+    estimate.observeRehearsal(pages: 256, nanoseconds: 0)
+    #expect(copying() / known > 0.4)
+    // A few reads are one thread's, and were not rehearsed.
+    let few = estimate.nanoseconds(pages: 10, reads: 10, threads: 1)
+    #expect(few == FreezeEstimate().nanoseconds(pages: 10, reads: 10, threads: 1))
+  }
+
   @Test("the scan is in it once, the last one")
   func scan() {
     var estimate = FreezeEstimate()

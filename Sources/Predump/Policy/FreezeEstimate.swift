@@ -2,6 +2,7 @@
 ///
 ///     freeze = stops + scan + reads * perRead + bytes * perByte + compared bytes * perComparedByte
 ///
+/// The copy's part is corrected by what a part of it took just now, when it was rehearsed.
 /// Compression and writing are not in it: they happen after the thaw.
 struct FreezeEstimate: Sendable, Equatable {
   /// A read system call that finds its pages in the cache, measured without bytes (ns).
@@ -21,11 +22,16 @@ struct FreezeEstimate: Sendable, Equatable {
   /// So many reads are not worth waking another thread.
   private static let readsOfOneThread: UInt64 = 32
 
+  /// How far a rehearsed copy may be from what is known without one.
+  private static let rehearsalLimits = 0.5...8.0
+
   /// Threads that copy in a freeze.
   var copyThreads = 1
   private var bytesPerNanosecond: Double?
   private var comparedBytesPerNanosecond: Double?
   private var scanNanoseconds: Double = 0
+  /// What copying scattered pages took when it was rehearsed, over what is known without that.
+  private var copyFactor = 1.0
   /// Of rounds that went over a link: bytes that it took a nanosecond until they were acknowledged,
   /// bytes of each page, and what even the smallest round takes (ns).
   private var sentBytesPerNanosecond: Double?
@@ -53,6 +59,20 @@ struct FreezeEstimate: Sendable, Equatable {
   /// Counting the dirty pages, which is the scan of a freeze, took so much time.
   mutating func observeScan(nanoseconds: UInt64) { scanNanoseconds = Double(nanoseconds) }
 
+  /// Copying so many pages, each a read of its own, as a freeze does took so long just now.
+  mutating func observeRehearsal(pages: UInt64, nanoseconds: UInt64) {
+    guard pages > 0 else { return }
+    let factor = Double(nanoseconds) / (Double(pages) * scatteredPageNanoseconds)
+    copyFactor = min(
+      max(factor, Self.rehearsalLimits.lowerBound), Self.rehearsalLimits.upperBound)
+  }
+
+  /// A page that is a read of its own, among many (ns).
+  private var scatteredPageNanoseconds: Double {
+    (4096 / (bytesPerNanosecond ?? Self.defaultBytesPerNanosecond) + Self.perReadNanoseconds)
+      / speedup
+  }
+
   /// A live round of so many pages took so long from its begin, or the acknowledgement of the round
   /// before it if that came later, to its own.
   mutating func observeSending(pages: UInt64, bytes: UInt64, nanoseconds: UInt64) {
@@ -75,9 +95,7 @@ struct FreezeEstimate: Sendable, Equatable {
 
   /// Pages, each a read of its own, that a freeze could copy in so much time.
   func pages(in nanoseconds: UInt64) -> UInt64 {
-    let onePage =
-      4096 / (bytesPerNanosecond ?? Self.defaultBytesPerNanosecond) + Self.perReadNanoseconds
-    return UInt64(Double(nanoseconds) * speedup / onePage)
+    UInt64(Double(nanoseconds) / (scatteredPageNanoseconds * copyFactor))
   }
 
   /// The freeze that a last round would take now (ns).
@@ -90,7 +108,7 @@ struct FreezeEstimate: Sendable, Equatable {
     let oneThread =
       bytes / (bytesPerNanosecond ?? Self.defaultBytesPerNanosecond)
       + Double(reads) * Self.perReadNanoseconds
-    let copy = reads > Self.readsOfOneThread ? oneThread / speedup : oneThread
+    let copy = reads > Self.readsOfOneThread ? oneThread / speedup * copyFactor : oneThread
     let stops = Self.fixedNanoseconds + Double(threads) * Self.perThreadNanoseconds
     let comparison =
       Double(comparedPages) * 4096

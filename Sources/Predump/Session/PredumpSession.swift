@@ -17,6 +17,7 @@ struct PredumpSession: ~Copyable {
   private let crew: ThreadCrew
   private let scanner: CrewScanner
   private let comparer: PageComparer
+  private let rehearsal: CopyRehearsal
   private let objects: ObjectHistories
   private var images: ImagesDirectory
   private let publisher: LatePublisher
@@ -95,7 +96,9 @@ struct PredumpSession: ~Copyable {
     let pipeline: ChunkPipeline
     let publisher: LatePublisher
     let crew: ThreadCrew
+    let rehearsal: CopyRehearsal
     do throws(KernelError) {
+      rehearsal = try CopyRehearsal()
       pipeline = try ChunkPipeline(
         compression: options.compression, encoders: options.encoders,
         yields: options.gentleness.nice == nil, memoryBytes: options.pipelineMemoryBytes)
@@ -134,6 +137,7 @@ struct PredumpSession: ~Copyable {
     scanner = CrewScanner(
       crew, vectorCount: options.tuning.vectorCount, faults: options.tuning.faults)
     comparer = PageComparer(crew)
+    self.rehearsal = rehearsal
     estimate.copyThreads = options.encoders
     objects = ObjectHistories(faults: options.tuning.faults)
     self.images = images
@@ -454,6 +458,9 @@ struct PredumpSession: ~Copyable {
     let found = try tree.pending(members, scanner)
     let spent = MonotonicClock.now - began - found.pages.scanNanoseconds
     estimate.observeScan(nanoseconds: spent + found.pages.frozenScanNanoseconds)
+    if let copied = tree.target.rehearse(rehearsal, crew) {
+      estimate.observeRehearsal(pages: copied.pages, nanoseconds: copied.nanoseconds)
+    }
     return found
   }
 }

@@ -69,6 +69,15 @@ extension DirtyTracker {
         pendingSet.append(region.range)
       }
     }
+    // What these hold was counted by the round; only the time is asked for.
+    var cursor = PopulatedSet.Cursor(held)
+    for record in records where record.treatment == .privatePagesEachRound {
+      do throws(ScanFailure<Never>) {
+        try scan(record, isFrozen: true, previous: &cursor) { _, _ in }
+      } catch {
+        if case .kernel(let cause) = error { throw cause }
+      }
+    }
     pending.runCount = UInt64(pendingSet.runs.count)
     pending.scanNanoseconds = MonotonicClock.now - began
     pending.frozenScanNanoseconds =

@@ -129,6 +129,13 @@ final class TreeMember {
     return pending
   }
 
+  /// Copies some of what is pending as a freeze would.
+  func rehearse(_ rehearsal: CopyRehearsal, _ crew: ThreadCrew)
+    -> (pages: UInt64, nanoseconds: UInt64)?
+  {
+    rehearsal.run(tracker.pendingSet, from: view.sharedMemory, crew)
+  }
+
   /// Decides which pages the next live round leaves to the freeze.
   ///
   /// - Parameter limit: pages at most; what is taken of it is gone.
