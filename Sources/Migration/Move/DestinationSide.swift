@@ -78,20 +78,64 @@ final class DestinationSide {
       return try ImageReceipt.run(
         options.receipt, cancellation: cancellation,
         onEvent: { [onEvent] event in
-          if case .round(let name) = event { onEvent(.round(name: name)) }
+          switch event {
+          case .round(let name): onEvent(.round(name: name))
+          case .broken(let reason): onEvent(.broken(reason))
+          default: break
+          }
         },
-        connect: { () throws(PredumpError) in
+        connect: { (broken) throws(PredumpError) in
           do {
+            if let broken {
+              return try self.meetAgain(listener, broken, readsCompressed: readsCompressed)
+            }
             // The directory can be used: now it may begin.
             self.onEvent(.listening(listener.endpoint))
-            try self.agree(with: self.nextConnection(listener), readsCompressed: readsCompressed)
-            return try self.nextConnection(listener)
+            return try self.meet(listener, readsCompressed: readsCompressed)
           } catch {
             failure = error
             throw .interrupted
           }
+        },
+        settle: { (outcome) throws(ImageError) in
+          do { try self.awaitDump(after: outcome) } catch {
+            if let broken = error as? ImageError { throw broken }
+            failure = error
+            throw ImageError(.misuse, file: listener.endpoint.text, "the migration is over")
+          }
         })
     } catch { throw failure ?? error }
+  }
+
+  /// Says that all rounds are here, and returns when the source goes on with the rest.
+  ///
+  /// - Throws: kind `.link` if the connection breaks before: then it may be made anew.
+  private func awaitDump(after outcome: SessionOutcome?) throws {
+    guard let link, outcome?.isComplete ?? false else { return }
+    link.resume()
+    try link.put(.arrived)
+    switch try link.take() {
+    case .dumping: return
+    case .aborted(let text): throw MigrationError.refusedThere(text)
+    default: throw MigrationError.peer("\(link.subject) says what makes no sense")
+    }
+  }
+
+  /// Waits until the source has made both connections.
+  ///
+  /// - Returns: that of the rounds.
+  private func meet(_ listener: Listener, readsCompressed: Bool) throws -> ByteChannel {
+    let first = try nextConnection(listener)
+    do {
+      try agree(with: first, readsCompressed: readsCompressed)
+      return try nextConnection(listener)
+    } catch let error as ImageError where error.kind == .link && identity != nil {
+      let patience = options.receipt.reconnectNanoseconds
+      if patience == 0 { throw error }
+      onEvent(.broken("\(error)"))
+      let broken = ImageReceipt.Break(failure: error, deadline: MonotonicClock.now + patience)
+      return try meetAgain(listener, broken, readsCompressed: readsCompressed)
+    }
   }
 
   private func nextConnection(_ listener: Listener) throws -> ByteChannel {
@@ -112,13 +156,54 @@ final class DestinationSide {
     }
   }
 
-  private func agree(with channel: ByteChannel, readsCompressed: Bool) throws {
+  /// As `meet`, after one of them broke.
+  private func meetAgain(
+    _ listener: Listener, _ broken: ImageReceipt.Break, readsCompressed: Bool
+  ) throws -> ByteChannel {
+    var hasAgreed = false
+    while true {
+      if cancellation.isCancelled { throw PredumpError.interrupted }
+      if MonotonicClock.now >= broken.deadline { throw broken.failure }
+      // Of the old connection only this word counts; without the new one there are no rounds.
+      do {
+        if let link, case .aborted(let text)? = try link.take(within: 0) {
+          throw MigrationError.refusedThere(text)
+        }
+      } catch let error as ImageError where error.kind == .link { (link, hasAgreed) = (nil, false) }
+      guard let channel = try Self.visitor(listener, Self.lookMilliseconds) else { continue }
+      if hasAgreed { return channel }
+      guard let link = recognize(channel) else { continue }
+      self.link = link
+      hasAgreed = (try? link.put(.welcome(readsCompressed: readsCompressed))) != nil
+    }
+  }
+
+  /// The connection, if it is our source's that was lost.
+  private func recognize(_ channel: ByteChannel) -> MoveLink? {
+    guard let link = try? MoveLink(channel, patience: patience),
+      let message = try? link.take(within: Self.visitorMilliseconds)
+    else { return nil }
+    if case .move(let asked, _) = message, asked == identity { return link }
+    if case .ask = message {
+      try? link.put(.unknown)
+    } else {
+      try? link.put(
+        .aborted(
+          "memdump there waits for another migration that began before, whose link broke: end it, "
+            + "or let its --reconnect time pass"))
+    }
+    return nil
+  }
+
+  private var patience: LinkPatience {
     let cancellation = cancellation
-    let link = try MoveLink(
-      channel,
-      patience: LinkPatience(silenceNanoseconds: options.receipt.linkTimeoutNanoseconds) {
-        cancellation.isCancelled
-      })
+    return LinkPatience(silenceNanoseconds: options.receipt.linkTimeoutNanoseconds) {
+      cancellation.isCancelled
+    }
+  }
+
+  private func agree(with channel: ByteChannel, readsCompressed: Bool) throws {
+    let link = try MoveLink(channel, patience: patience)
     do {
       guard case .move(let identity, let pid) = try link.take() else {
         throw MigrationError.peer("the source asks for something else than a migration")
@@ -133,9 +218,9 @@ final class DestinationSide {
       try? link.put(.aborted("\(MigrationError(error))"))
       throw error
     }
-    try link.put(.welcome(readsCompressed: readsCompressed))
     self.link = link
     onEvent(.agreed(pid: pid))
+    try link.put(.welcome(readsCompressed: readsCompressed))
   }
 
   private func receiveState() throws {
@@ -146,7 +231,6 @@ final class DestinationSide {
     guard state.targets.first?.pid == pid else {
       throw MigrationError.peer("the rounds are of another process than \(pid)")
     }
-    link.resume()
     while true {
       let message = try link.take()
       if case .aborted(let text) = message { throw MigrationError.refusedThere(text) }

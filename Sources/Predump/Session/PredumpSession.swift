@@ -57,7 +57,7 @@ struct PredumpSession: ~Copyable {
     do throws(PredumpError) {
       let watch = try TargetWatch(options, look)
       // The receiver first: a dump that has nowhere to go leaves the target alone.
-      let link = try DumpLink.connect(options, cancellation)
+      let link = try DumpLink.connect(options, cancellation, onEvent)
       var summary = try run(options, link, look, cancellation, onEvent, hooks)
       // Tracking is over.
       watch.finish(&summary, options, cancellation)
@@ -224,6 +224,8 @@ struct PredumpSession: ~Copyable {
     }
     if cancellation.isCancelled { throw .interrupted }
     guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
+    // Nothing is to stand still for what cannot go on.
+    try checkCompanion()
     try hooks.tell(.converged)
     let (freeze, held) = try runFrozenRound(verdict)
     let withinBudget = freeze.ownNanoseconds <= options.policy.targetDowntimeNanoseconds
@@ -237,8 +239,13 @@ struct PredumpSession: ~Copyable {
     return summary
   }
 
+  private func checkCompanion() throws(PredumpError) {
+    do throws(ImageError) { try options.companion?.check() } catch { throw PredumpError(error) }
+  }
+
   private mutating func runLiveRound() throws(PredumpError) -> Verdict {
     if cancellation.isCancelled { throw .interrupted }
+    try checkCompanion()
     try hooks.tell(.preRound, nextPlan(.live))
     let plan = nextPlan(.live)
     try tree.refresh(round: plan.index)
@@ -418,6 +425,9 @@ struct PredumpSession: ~Copyable {
     while true {
       do throws(PredumpError) {
         try images.finish(outcome)
+        do throws(ImageError) { try options.companion?.settle() } catch {
+          throw PredumpError(error)
+        }
         break
       } catch {
         let before = reports.count
