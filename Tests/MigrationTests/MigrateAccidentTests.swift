@@ -102,7 +102,9 @@ import Testing
     for turn in 1...(environment["MEMDUMP_CUTS"].flatMap { Int($0) } ?? 8) {
       let kind = MoveAccident.Kind.allCases.randomElement(using: &random) ?? .cut
       let reconnects = turn % 2 == 0
-      let moments = (0..<(reconnects ? Int.random(in: 1...3, using: &random) : 1)).map { _ in
+      // Who sleeps is woken once.
+      let most = reconnects && kind != .sourceSleeps ? 3 : 1
+      let moments = (0..<Int.random(in: 1...most, using: &random)).map { _ in
         Self.moment(&random)
       }
       var accident = MoveAccident(machine, kind, moments)
