@@ -49,10 +49,9 @@ final class DestinationSide {
         }
         throw MigrationError.refusedThere("the rounds ended without a last one")
       }
-      try receiveState()
-      onEvent(.restoring)
-      try hooks.tell(.preRestore)
-      return try restore(listener) { summary in
+      let strangers = present()
+      let copy = try receiveState { () throws(MigrationError) in try hooks.tell(.preRestore) }
+      return try restore(copy, strangers, listener) { summary in
         runs = true
         onEvent(.restored(summary))
         tell(.running(pid: summary.pid ?? pid), listener)
@@ -223,7 +222,27 @@ final class DestinationSide {
     try link.put(.welcome(readsCompressed: readsCompressed))
   }
 
-  private func receiveState() throws {
+  /// Takes in what is not memory, while a CRIU starts that restores nothing before it has that.
+  ///
+  /// - Parameter whenComplete: called when everything is here.
+  private func receiveState(whenComplete: () throws(MigrationError) -> Void) throws -> Restore {
+    var restore = RestoreOptions(directory: options.receipt.imagesDirectory)
+    restore.criu = options.criu
+    restore.arguments = options.arguments
+    restore.isLazy = options.isLazy
+    let copy = try Restore(restore, isHeld: true)
+    do {
+      try receiveImages()
+      onEvent(.restoring)
+      try whenComplete()
+    } catch {
+      copy.cancel()
+      throw error
+    }
+    return copy
+  }
+
+  private func receiveImages() throws {
     guard let link else { return }
     var state = try IncomingState(
       into: options.receipt.imagesDirectory, from: link.subject,
@@ -241,19 +260,14 @@ final class DestinationSide {
 
   // MARK: From the copy on
 
-  private func restore(_ listener: Listener, whenRunning: (RestoreSummary) -> Void) throws
-    -> RestoreSummary
-  {
-    var restore = RestoreOptions(directory: options.receipt.imagesDirectory)
-    restore.criu = options.criu
-    restore.arguments = options.arguments
-    // Every round was checked when it came.
-    restore.checks = false
-    restore.isLazy = options.isLazy
-    let strangers = present()
+  /// - Parameter strangers: who was here before.
+  private func restore(
+    _ copy: consuming Restore, _ strangers: Set<Int32>, _ listener: Listener,
+    whenRunning: (RestoreSummary) -> Void
+  ) throws -> RestoreSummary {
     do {
-      return try Restore.run(
-        restore, isHeld: true,
+      return try copy.finish(
+        RestoreSummary(),
         whileHeld: { summary in
           guard let link = self.link else { return }
           self.wasReady = true
