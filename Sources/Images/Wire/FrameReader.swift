@@ -18,7 +18,9 @@ package struct LinkPatience: Sendable {
 
 extension ImageError {
   /// The link to `subject` is of no more use.
-  static func link(_ subject: String, _ message: String, cause: KernelError? = nil) -> ImageError {
+  package static func link(_ subject: String, _ message: String, cause: KernelError? = nil)
+    -> ImageError
+  {
     ImageError(.link, file: subject, message, cause: cause)
   }
 

@@ -279,6 +279,11 @@ package final class ImageLink: @unchecked Sendable {
     guard channel.hasInput else { return }
     try awaitGreeting()
     guard let stored, stored.count > 0 else { return }
+    if sent.isEmpty {
+      // Whoever tries again finds the same.
+      throw ImageError(
+        .session, file: subject, "the receiver holds rounds of another dump")
+    }
     guard stored.count <= sent.count, stored.first == sent[0].record,
       stored.last == sent[stored.count - 1].record
     else {

@@ -80,6 +80,9 @@ package final class ImageReceiver {
     channel.limitSilence(nanoseconds: patience.silenceNanoseconds)
   }
 
+  /// Ends the connection: the sender is to notice as soon as may be.
+  package func hangUp() { channel.hangUp() }
+
   /// Whether the other side of the connection is a memdump.
   package private(set) var hasGreeted = false
 

@@ -76,6 +76,8 @@ enum FrameKind: UInt8 {
   case ask = 39
   case unknown = 40
   case settled = 41
+  case arrived = 42
+  case dumping = 43
 }
 
 /// A frame before its payload.

@@ -35,6 +35,8 @@ public enum ArrivalEvent: Sendable {
   case listening(Endpoint)
   /// The source is there, and wants to move this process.
   case agreed(pid: Int32)
+  /// The link broke in the rounds, and why; the source may come back and go on.
+  case broken(String)
   /// A round is stored and checked.
   case round(name: String)
   /// CRIU's images are there; the source holds the process.
@@ -64,7 +66,10 @@ public enum Arrival {
       let listener: Listener
       do throws(ChannelError) {
         let tls = try TLSContext.reading(options.receipt.tls, isServer: true)
-        listener = try Listener(options.receipt.source, tls: tls)
+        // One that died left its socket where its successor is to listen.
+        listener = try Listener(
+          options.receipt.source, tls: tls,
+          replacesStale: options.receipt.reconnectNanoseconds > 0)
       } catch { throw ImageError(error) }
       let side = DestinationSide(options, cancellation, onEvent)
       return try side.run(listener)

@@ -49,10 +49,9 @@ final class DestinationSide {
         }
         throw MigrationError.refusedThere("the rounds ended without a last one")
       }
-      try receiveState()
-      onEvent(.restoring)
-      try hooks.tell(.preRestore)
-      return try restore(listener) { summary in
+      let strangers = present()
+      let copy = try receiveState { () throws(MigrationError) in try hooks.tell(.preRestore) }
+      return try restore(copy, strangers, listener) { summary in
         runs = true
         onEvent(.restored(summary))
         tell(.running(pid: summary.pid ?? pid), listener)
@@ -78,20 +77,64 @@ final class DestinationSide {
       return try ImageReceipt.run(
         options.receipt, cancellation: cancellation,
         onEvent: { [onEvent] event in
-          if case .round(let name) = event { onEvent(.round(name: name)) }
+          switch event {
+          case .round(let name): onEvent(.round(name: name))
+          case .broken(let reason): onEvent(.broken(reason))
+          default: break
+          }
         },
-        connect: { () throws(PredumpError) in
+        connect: { (broken) throws(PredumpError) in
           do {
+            if let broken {
+              return try self.meetAgain(listener, broken, readsCompressed: readsCompressed)
+            }
             // The directory can be used: now it may begin.
             self.onEvent(.listening(listener.endpoint))
-            try self.agree(with: self.nextConnection(listener), readsCompressed: readsCompressed)
-            return try self.nextConnection(listener)
+            return try self.meet(listener, readsCompressed: readsCompressed)
           } catch {
             failure = error
             throw .interrupted
           }
+        },
+        settle: { (outcome) throws(ImageError) in
+          do { try self.awaitDump(after: outcome) } catch {
+            if let broken = error as? ImageError { throw broken }
+            failure = error
+            throw ImageError(.misuse, file: listener.endpoint.text, "the migration is over")
+          }
         })
     } catch { throw failure ?? error }
+  }
+
+  /// Says that all rounds are here, and returns when the source goes on with the rest.
+  ///
+  /// - Throws: kind `.link` if the connection breaks before: then it may be made anew.
+  private func awaitDump(after outcome: SessionOutcome?) throws {
+    guard let link, outcome?.isComplete ?? false else { return }
+    link.resume()
+    try link.put(.arrived)
+    switch try link.take() {
+    case .dumping: return
+    case .aborted(let text): throw MigrationError.refusedThere(text)
+    default: throw MigrationError.peer("\(link.subject) says what makes no sense")
+    }
+  }
+
+  /// Waits until the source has made both connections.
+  ///
+  /// - Returns: that of the rounds.
+  private func meet(_ listener: Listener, readsCompressed: Bool) throws -> ByteChannel {
+    let first = try nextConnection(listener)
+    do {
+      try agree(with: first, readsCompressed: readsCompressed)
+      return try nextConnection(listener)
+    } catch let error as ImageError where error.kind == .link && identity != nil {
+      let patience = options.receipt.reconnectNanoseconds
+      if patience == 0 { throw error }
+      onEvent(.broken("\(error)"))
+      let broken = ImageReceipt.Break(failure: error, deadline: MonotonicClock.now + patience)
+      return try meetAgain(listener, broken, readsCompressed: readsCompressed)
+    }
   }
 
   private func nextConnection(_ listener: Listener) throws -> ByteChannel {
@@ -112,13 +155,54 @@ final class DestinationSide {
     }
   }
 
-  private func agree(with channel: ByteChannel, readsCompressed: Bool) throws {
+  /// As `meet`, after one of them broke.
+  private func meetAgain(
+    _ listener: Listener, _ broken: ImageReceipt.Break, readsCompressed: Bool
+  ) throws -> ByteChannel {
+    var hasAgreed = false
+    while true {
+      if cancellation.isCancelled { throw PredumpError.interrupted }
+      if MonotonicClock.now >= broken.deadline { throw broken.failure }
+      // Of the old connection only this word counts; without the new one there are no rounds.
+      do {
+        if let link, case .aborted(let text)? = try link.take(within: 0) {
+          throw MigrationError.refusedThere(text)
+        }
+      } catch let error as ImageError where error.kind == .link { (link, hasAgreed) = (nil, false) }
+      guard let channel = try Self.visitor(listener, Self.lookMilliseconds) else { continue }
+      if hasAgreed { return channel }
+      guard let link = recognize(channel) else { continue }
+      self.link = link
+      hasAgreed = (try? link.put(.welcome(readsCompressed: readsCompressed))) != nil
+    }
+  }
+
+  /// The connection, if it is our source's that was lost.
+  private func recognize(_ channel: ByteChannel) -> MoveLink? {
+    guard let link = try? MoveLink(channel, patience: patience),
+      let message = try? link.take(within: Self.visitorMilliseconds)
+    else { return nil }
+    if case .move(let asked, _) = message, asked == identity { return link }
+    if case .ask = message {
+      try? link.put(.unknown)
+    } else {
+      try? link.put(
+        .aborted(
+          "memdump there waits for another migration that began before, whose link broke: end it, "
+            + "or let its --reconnect time pass"))
+    }
+    return nil
+  }
+
+  private var patience: LinkPatience {
     let cancellation = cancellation
-    let link = try MoveLink(
-      channel,
-      patience: LinkPatience(silenceNanoseconds: options.receipt.linkTimeoutNanoseconds) {
-        cancellation.isCancelled
-      })
+    return LinkPatience(silenceNanoseconds: options.receipt.linkTimeoutNanoseconds) {
+      cancellation.isCancelled
+    }
+  }
+
+  private func agree(with channel: ByteChannel, readsCompressed: Bool) throws {
+    let link = try MoveLink(channel, patience: patience)
     do {
       guard case .move(let identity, let pid) = try link.take() else {
         throw MigrationError.peer("the source asks for something else than a migration")
@@ -133,12 +217,32 @@ final class DestinationSide {
       try? link.put(.aborted("\(MigrationError(error))"))
       throw error
     }
-    try link.put(.welcome(readsCompressed: readsCompressed))
     self.link = link
     onEvent(.agreed(pid: pid))
+    try link.put(.welcome(readsCompressed: readsCompressed))
   }
 
-  private func receiveState() throws {
+  /// Takes in what is not memory, while a CRIU starts that restores nothing before it has that.
+  ///
+  /// - Parameter whenComplete: called when everything is here.
+  private func receiveState(whenComplete: () throws(MigrationError) -> Void) throws -> Restore {
+    var restore = RestoreOptions(directory: options.receipt.imagesDirectory)
+    restore.criu = options.criu
+    restore.arguments = options.arguments
+    restore.isLazy = options.isLazy
+    let copy = try Restore(restore, isHeld: true)
+    do {
+      try receiveImages()
+      onEvent(.restoring)
+      try whenComplete()
+    } catch {
+      copy.cancel()
+      throw error
+    }
+    return copy
+  }
+
+  private func receiveImages() throws {
     guard let link else { return }
     var state = try IncomingState(
       into: options.receipt.imagesDirectory, from: link.subject,
@@ -146,7 +250,6 @@ final class DestinationSide {
     guard state.targets.first?.pid == pid else {
       throw MigrationError.peer("the rounds are of another process than \(pid)")
     }
-    link.resume()
     while true {
       let message = try link.take()
       if case .aborted(let text) = message { throw MigrationError.refusedThere(text) }
@@ -157,19 +260,14 @@ final class DestinationSide {
 
   // MARK: From the copy on
 
-  private func restore(_ listener: Listener, whenRunning: (RestoreSummary) -> Void) throws
-    -> RestoreSummary
-  {
-    var restore = RestoreOptions(directory: options.receipt.imagesDirectory)
-    restore.criu = options.criu
-    restore.arguments = options.arguments
-    // Every round was checked when it came.
-    restore.checks = false
-    restore.isLazy = options.isLazy
-    let strangers = present()
+  /// - Parameter strangers: who was here before.
+  private func restore(
+    _ copy: consuming Restore, _ strangers: Set<Int32>, _ listener: Listener,
+    whenRunning: (RestoreSummary) -> Void
+  ) throws -> RestoreSummary {
     do {
-      return try Restore.run(
-        restore, isHeld: true,
+      return try copy.finish(
+        RestoreSummary(),
         whileHeld: { summary in
           guard let link = self.link else { return }
           self.wasReady = true

@@ -46,6 +46,8 @@ final class FrozenMoment: Sendable {
   }
 
   private func guardProcesses(_ pids: [Int32]) {
+    // Of a freeze that came to nothing: its guard would let the process go on at its own end.
+    dismiss()
     // Made before they are left stopped: our death must not leave them so.
     let result = Result { () throws(KernelError) in GuardBox(try ProcessGuard(pids)) }
     state.withLock {

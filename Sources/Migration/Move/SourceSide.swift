@@ -5,9 +5,6 @@ internal import Predump
 
 /// The source's side of one migration.
 struct SourceSide {
-  /// How long the destination's greeting may take.
-  private static let connectMilliseconds: Int32 = 10_000
-
   private let options: MigrateOptions
   private let cancellation: Cancellation
   private let onEvent: @Sendable (MigrateEvent) -> Void
@@ -46,12 +43,13 @@ struct SourceSide {
   mutating func run(in directory: borrowing Directory) throws -> MigrateSummary {
     do {
       try Self.checkTarget(options.predump.pid)
-      let link = try connect()
+      let link = try SourceLink(options, identity, cancellation)
       do {
-        let readsCompressed = try awaitWelcome(link)
+        // Before the process is touched.
+        let readsCompressed = try link.connect()
         onEvent(.agreed(readsCompressed: readsCompressed))
         let moment = FrozenMoment(of: options.predump)
-        let rounds = try sendRounds(moment, readsCompressed: readsCompressed)
+        let rounds = try sendRounds(moment, link, readsCompressed: readsCompressed)
         defer { moment.dismiss() }
         let pid = try move(directory, link, moment)
         return MigrateSummary(
@@ -59,7 +57,7 @@ struct SourceSide {
           wallNanoseconds: MonotonicClock.now - began)
       } catch {
         // The destination's own words come back to nobody.
-        try? link.put(.aborted("\(MigrationError(error))"))
+        try? link.current?.put(.aborted("\(MigrationError(error))"))
         throw error
       }
     } catch {
@@ -79,52 +77,12 @@ struct SourceSide {
     }
   }
 
-  /// Agrees with the destination before the process is touched.
-  private func connect() throws -> MoveLink {
-    let cancellation = cancellation
-    let channel: ByteChannel
-    do throws(ChannelError) {
-      channel = try options.destination.connect(
-        milliseconds: Self.connectMilliseconds,
-        tls: TLSContext.reading(options.predump.tls, isServer: false)
-      ) { cancellation.isCancelled }
-    } catch { throw ImageError(error) }
-    guard channel.hasInput, options.destination != .standard else {
-      throw MigrationError.peer(
-        "a migration takes two connections that go both ways: unix:PATH, tcp: or tls:HOST:PORT")
-    }
-    let link = try MoveLink(
-      channel,
-      patience: LinkPatience(silenceNanoseconds: options.predump.linkTimeoutNanoseconds) {
-        cancellation.isCancelled
-      })
-    try link.put(.move(identity, pid: options.predump.pid))
-    return link
-  }
-
-  /// Whether the destination's CRIU reads LZ4.
-  private func awaitWelcome(_ link: MoveLink) throws -> Bool {
-    do {
-      switch try link.take() {
-      case .welcome(let readsCompressed): return readsCompressed
-      case .aborted(let text): throw MigrationError.refusedThere(text)
-      default: throw MigrationError.peer("\(link.subject) answers what was not asked")
-      }
-    } catch let error as ImageError where error.kind == .stream || error.kind == .link {
-      if cancellation.isCancelled { throw error }
-      throw ImageError(
-        .link, file: link.subject,
-        "no memdump that restores answers there (\(error.message)); start it with "
-          + "memdump receive --restore")
-    }
-  }
-
   /// Sends the rounds; the last leaves the process stopped.
-  private mutating func sendRounds(_ moment: FrozenMoment, readsCompressed: Bool) throws
-    -> PredumpSummary
-  {
+  private mutating func sendRounds(
+    _ moment: FrozenMoment, _ link: SourceLink, readsCompressed: Bool
+  ) throws -> PredumpSummary {
     var rounds = options.predump
-    rounds.leadToMove(to: options.destination)
+    rounds.leadToMove(to: options.destination, with: link)
     if case .asTheDestinationReads = options.compression, !readsCompressed {
       rounds.compression = .none
     }
@@ -145,6 +103,7 @@ struct SourceSide {
     } catch {
       // It runs on: nobody is to be guarded any more.
       moment.dismiss()
+      if let refusal = link.refusal { throw refusal }
       throw error
     }
   }
@@ -153,13 +112,15 @@ struct SourceSide {
   ///
   /// - Returns: the process id there.
   private mutating func move(
-    _ directory: borrowing Directory, _ link: MoveLink, _ moment: FrozenMoment
+    _ directory: borrowing Directory, _ own: SourceLink, _ moment: FrozenMoment
   ) throws -> Int32 {
     let processes = HeldProcesses(moment.pids)
     var dump: HeldDump
+    let link: MoveLink
     do {
       if let failure = moment.failure { throw failure }
       if let pid = try processes.running() { throw MigrationError.notStopped(pid: pid) }
+      link = try own.beginDump()
       dump = try HeldDump(
         of: options.predump.pid, includesDescendants: options.predump.includesDescendants,
         with: options.criu, options.arguments, in: directory)

@@ -27,31 +27,17 @@ public struct Restore: ~Copyable {
   public static func run(
     _ options: RestoreOptions, onRunning: (RestoreSummary) -> Void = { _ in }
   ) throws(MigrationError) -> RestoreSummary {
-    try run(options, isHeld: false, whileHeld: { _ in }, whenRunning: onRunning)
-  }
-
-  /// As `run(_:)`, with a say in it.
-  ///
-  /// - Parameters:
-  ///   - isHeld: whether it is held once it is complete.
-  ///   - whileHeld: called then, when nothing of it has run, with what that took so far. If it throws,
-  ///     or if this process dies meanwhile, CRIU kills what it restored.
-  ///   - whenRunning: called when it runs; its memory may still be on the way.
-  static func run(
-    _ options: RestoreOptions, isHeld: Bool, whileHeld: (RestoreSummary) throws -> Void,
-    whenRunning: (RestoreSummary) -> Void
-  ) throws(MigrationError) -> RestoreSummary {
     do {
       var began = MonotonicClock.now
       if options.checks { try check(options.directory) }
       let checked = MonotonicClock.now - began
       began = MonotonicClock.now
-      let restore = try Restore(options, isHeld: isHeld)
+      let restore = try Restore(options)
       let started = MonotonicClock.now - began
       var summary = RestoreSummary()
       summary.checkNanoseconds = checked
       summary.prepareNanoseconds = started
-      return try restore.finish(summary, whileHeld: whileHeld, whenRunning: whenRunning)
+      return try restore.finish(summary, whileHeld: { _ in }, whenRunning: onRunning)
     } catch { throw MigrationError(error) }
   }
 
@@ -124,7 +110,14 @@ public struct Restore: ~Copyable {
     try finish(RestoreSummary(), whileHeld: { _ in }, whenRunning: { _ in })
   }
 
-  private consuming func finish(
+  /// As `finish()`, with a say in it.
+  ///
+  /// - Parameters:
+  ///   - begun: what was done before.
+  ///   - whileHeld: called when it is complete and nothing of it has run, with what that took so far. If
+  ///     it throws, or if this process dies meanwhile, CRIU kills what it restored.
+  ///   - whenRunning: called when it runs; its memory may still be on the way.
+  consuming func finish(
     _ begun: RestoreSummary, whileHeld: (RestoreSummary) throws -> Void,
     whenRunning: (RestoreSummary) -> Void
   ) throws(MigrationError) -> RestoreSummary {

@@ -38,6 +38,7 @@ enum FrozenReplay {
           copier.begin(readers[index], members[index].member.history)
           try write(&members[index], copy, &copier)
           copier.flush()
+          members[index].member.history.held = copier.populated
         }
         try writeObjects(copy, objects, objectReaders, &members, pipeline, &copier)
       } catch { throw .copy(error) }
@@ -79,6 +80,7 @@ enum FrozenReplay {
     _ members: inout [FrozenMember], _ pipeline: ChunkPipeline, _ copier: inout RoundCopier
   ) throws(CopyFailure) {
     var items = copy.items[objects.firstItem...]
+    var held: [UInt64: PopulatedSet] = [:]
     for (position, reader) in readers.enumerated() {
       let object = objects.object(position)
       copier.flush()
@@ -98,8 +100,10 @@ enum FrozenReplay {
         }
       }
       members[object.member].described.addressSpace.vmas[object.vma] = record
+      held[object.id] = copier.populated
     }
     copier.flush()
+    objects.finish(held)
   }
 
   private static func store(

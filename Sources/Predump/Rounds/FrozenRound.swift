@@ -90,8 +90,11 @@ struct FrozenRound: ~Copyable {
         onThaw(report)
       } else {
         report.frozenNanoseconds = try thaw(held, &report.commandNanoseconds)
-        // The process should pay for no first write any more while the images are written.
-        for member in tree.members { member.endTracking() }
+        // The process should pay for no first write any more while the images are written. One that
+        // is held writes nothing, and if its round is lost the next one asks what was written.
+        if leave == .running {
+          for member in tree.members { member.endTracking() }
+        }
         _ = consume preferred
         onThaw(report)
         finished = try FrozenReplay.write(

@@ -5,6 +5,7 @@ internal import Kernel
 /// open files in case the copy had no room for all.
 struct SharedObjectCopy: ~Copyable {
   private let objects: [SharedObjects.Object]
+  private let known: ObjectHistories
   private var files: [OpenObject] = []
   private var histories: [StreamHistory] = []
   /// Items from here on belong to objects; each names its object by position.
@@ -17,6 +18,7 @@ struct SharedObjectCopy: ~Copyable {
     _ members: [FrozenMember], _ copy: inout FrozenCopy, _ known: ObjectHistories,
     _ comparer: PageComparer, faults: EngineFaultPlan
   ) throws(RoundFailure) {
+    self.known = known
     firstItem = copy.items.count
     objects = SharedObjects.list(members: members.map(\.described.addressSpace.vmas))
     for (position, object) in objects.enumerated() {
@@ -53,6 +55,9 @@ struct SharedObjectCopy: ~Copyable {
   func begin(round: Int, confirmed: Int) {
     for history in histories { history.begin(round: round, confirmed: confirmed) }
   }
+
+  /// The round holds `held` of the objects, by number.
+  func finish(_ held: [UInt64: PopulatedSet]) { known.finish(held) }
 
   /// One for each object, by position, for chunks that come with their pages.
   func readers() -> [RoundReader] { histories.map { RoundReader(nil, $0) } }

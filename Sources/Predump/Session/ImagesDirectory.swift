@@ -132,8 +132,11 @@ struct ImagesDirectory: ~Copyable {
   /// An entry was written.
   mutating func accept(_ entry: Entry) { record = entry.record }
 
-  /// Forgets every round after `round`: the receiver does not have them.
-  mutating func rollBack(to round: Int) { record.rollBack(to: round) }
+  /// Forgets every round after `round`: the receiver does not have them. The session goes on.
+  mutating func rollBack(to round: Int) {
+    record.rollBack(to: round)
+    record.outcome = .running
+  }
 
   /// Says how the session stands.
   mutating func mark(_ outcome: SessionOutcome) throws(PredumpError) {

@@ -57,6 +57,8 @@ public struct PredumpOptions: Sendable {
   /// Whether images survive a power cut once a round is reported.
   public var sync = true
 
+  /// What the link depends on, in a migration.
+  package private(set) var companion: (any LinkCompanion)?
   /// For tests.
   package var tuning = EngineTuning()
   /// Where a test lets memdump die.
@@ -74,8 +76,9 @@ public struct PredumpOptions: Sendable {
   }
 
   /// Makes this the first part of a migration: the process is left stopped, for others to go on with.
-  package mutating func leadToMove(to destination: Endpoint) {
+  package mutating func leadToMove(to destination: Endpoint, with companion: any LinkCompanion) {
     self.destination = destination
+    self.companion = companion
     takesFinalRound = true
     leave = .stopped
     hooks.omitted = [.thawed, .complete, .failed]

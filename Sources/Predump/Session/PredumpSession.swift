@@ -58,7 +58,7 @@ struct PredumpSession: ~Copyable {
     do throws(PredumpError) {
       let watch = try TargetWatch(options, look)
       // The receiver first: a dump that has nowhere to go leaves the target alone.
-      let link = try DumpLink.connect(options, cancellation)
+      let link = try DumpLink.connect(options, cancellation, onEvent)
       var summary = try run(options, link, look, cancellation, onEvent, hooks)
       // Tracking is over.
       watch.finish(&summary, options, cancellation)
@@ -228,22 +228,28 @@ struct PredumpSession: ~Copyable {
     }
     if cancellation.isCancelled { throw .interrupted }
     guard options.takesFinalRound else { return try finish(.preDumpOnly, freeze: nil) }
+    // Nothing is to stand still for what cannot go on.
+    try checkCompanion()
     try hooks.tell(.converged)
     let (freeze, held) = try runFrozenRound(verdict)
     let withinBudget = freeze.ownNanoseconds <= options.policy.targetDowntimeNanoseconds
     let outcome: SessionOutcome = withinBudget ? .complete : .completeOverBudget
     // Without the round that was just taken it is not over: the process runs on.
-    guard let summary = try finish(outcome, freeze: freeze) else { return nil }
+    guard let summary = try finish(outcome, freeze: freeze, held) else { return nil }
+    for member in tree.members { member.endTracking() }
     // Last of all: whatever failed before, the process runs on.
-    do throws(TraceError) { try held.release(leaving: options.leave) } catch {
-      throw PredumpError(error)
-    }
+    try release(held, leaving: options.leave)
     if options.leave != .running { try hooks.tell(.thawed) }
     return summary
   }
 
+  private func checkCompanion() throws(PredumpError) {
+    do throws(ImageError) { try options.companion?.check() } catch { throw PredumpError(error) }
+  }
+
   private mutating func runLiveRound() throws(PredumpError) -> Verdict {
     if cancellation.isCancelled { throw .interrupted }
+    try checkCompanion()
     try hooks.tell(.preRound, nextPlan(.live))
     let plan = nextPlan(.live)
     try tree.refresh(round: plan.index)
@@ -416,18 +422,23 @@ struct PredumpSession: ~Copyable {
     return (freeze, held)
   }
 
-  /// - Returns: nil if rounds were lost, which are to be taken again.
-  private mutating func finish(_ outcome: SessionOutcome, freeze: FreezeReport?)
-    throws(PredumpError) -> PredumpSummary?
-  {
+  /// - Returns: nil if it is not over: rounds were lost, or the process has run since the last one.
+  private mutating func finish(
+    _ outcome: SessionOutcome, freeze: FreezeReport?, _ held: HeldProcess? = nil
+  ) throws(PredumpError) -> PredumpSummary? {
     while true {
       do throws(PredumpError) {
         try images.finish(outcome)
+        do throws(ImageError) { try options.companion?.settle() } catch {
+          throw PredumpError(error)
+        }
         break
       } catch {
         let before = reports.count
+        // It does not stand still for a link: another freeze costs less.
+        if options.leave != .running { try release(held, leaving: .running) }
         try resume(after: error)
-        if reports.count < before { return nil }
+        if reports.count < before || options.leave != .running { return nil }
       }
     }
     return PredumpSummary(
@@ -437,6 +448,10 @@ struct PredumpSession: ~Copyable {
       slowdown: Slowdown(
         stoppedNanoseconds: tree.attachNanoseconds + stopNanoseconds,
         firstWrites: tree.firstWriteCount, nanosecondsPerFirstWrite: try? FirstWriteCost.measure()))
+  }
+
+  private func release(_ held: HeldProcess?, leaving state: LeaveState) throws(PredumpError) {
+    do throws(TraceError) { try held?.release(leaving: state) } catch { throw PredumpError(error) }
   }
 
   private func nextPlan(_ kind: RoundKind) -> RoundPlan {

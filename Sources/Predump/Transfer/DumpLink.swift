@@ -9,9 +9,9 @@ enum DumpLink {
   private static let pauseNanoseconds: UInt64 = 200_000_000
 
   /// Connects to where `options` say and greets the receiver; nil if they name no destination.
-  static func connect(_ options: PredumpOptions, _ cancellation: Cancellation)
-    throws(PredumpError) -> ImageLink?
-  {
+  static func connect(
+    _ options: PredumpOptions, _ cancellation: Cancellation, _ onEvent: (PredumpEvent) -> Void
+  ) throws(PredumpError) -> ImageLink? {
     guard let destination = options.destination else { return nil }
     do throws(ImageError) {
       let tls: TLSContext?
@@ -28,10 +28,27 @@ enum DumpLink {
       let patience = LinkPatience(silenceNanoseconds: options.linkTimeoutNanoseconds) {
         cancellation.isCancelled
       }
-      return try ImageLink(try dial(), patience: patience, redial: dial)
+      let companion = options.companion
+      let redial: @Sendable () throws(ImageError) -> ByteChannel = { () throws(ImageError) in
+        try companion?.reconnect()
+        return try dial()
+      }
+      do throws(ImageError) {
+        return try ImageLink(try dial(), patience: patience, redial: redial)
+      } catch {
+        // The receiver was there, and waits.
+        guard companion != nil, options.reconnectNanoseconds > 0, error.kind == .link else {
+          throw error
+        }
+        onEvent(.warning("\(error); trying to reach the receiver again"))
+        return try again(options, cancellation) { () throws(ImageError) in
+          try ImageLink(try redial(), patience: patience, redial: redial)
+        }
+      }
     } catch {
       if cancellation.isCancelled { throw .interrupted }
-      throw PredumpError(error)
+      // Nothing is wrong with images: they are not ours.
+      throw error.kind == .session ? .link(.link(error.file, error.message)) : PredumpError(error)
     }
   }
 
@@ -42,11 +59,25 @@ enum DumpLink {
   static func reconnect(
     _ link: ImageLink, _ options: PredumpOptions, _ cancellation: Cancellation
   ) throws(PredumpError) -> Int {
+    do throws(ImageError) {
+      return try again(options, cancellation) { () throws(ImageError) in try link.reconnect() }
+    } catch {
+      if cancellation.isCancelled { throw .interrupted }
+      throw PredumpError(error)
+    }
+  }
+
+  /// Tries to connect until that succeeds, cannot succeed any more, or the time is over.
+  private static func again<Value>(
+    _ options: PredumpOptions, _ cancellation: Cancellation,
+    _ connect: () throws(ImageError) -> Value
+  ) throws(ImageError) -> Value {
     let deadline = MonotonicClock.now + options.reconnectNanoseconds
     while true {
-      do throws(ImageError) { return try link.reconnect() } catch {
-        if cancellation.isCancelled { throw .interrupted }
-        guard error.kind == .link, MonotonicClock.now < deadline else { throw PredumpError(error) }
+      do throws(ImageError) { return try connect() } catch {
+        guard error.kind == .link, MonotonicClock.now < deadline, !cancellation.isCancelled else {
+          throw error
+        }
       }
       Throttle.wait(until: MonotonicClock.now + pauseNanoseconds, cancellation)
     }

@@ -59,27 +59,37 @@ public enum ImageReceipt {
     _ options: Options, cancellation: Cancellation = Cancellation(), onEvent: (Event) -> Void
   ) throws(PredumpError) -> Summary {
     let door = try Door(options, cancellation)
-    return try run(options, cancellation: cancellation, onEvent: onEvent, door) {
-      () throws(PredumpError) in try door.next(nil, onEvent)
+    return try run(
+      options, cancellation: cancellation, onEvent: onEvent,
+      connect: { (broken) throws(PredumpError) in try door.next(broken, onEvent) })
+  }
+
+  /// A connection that broke.
+  package struct Break {
+    /// Why.
+    package let failure: ImageError
+    /// Until when to wait for the next one, by the monotonic clock (ns).
+    package let deadline: UInt64
+
+    package init(failure: ImageError, deadline: UInt64) {
+      (self.failure, self.deadline) = (failure, deadline)
     }
   }
 
-  /// As `run` above, over the connection that `connect` waits for once the directory is ready. That is
-  /// never made anew.
+  /// As `run` above, over the connections that `connect` waits for.
+  ///
+  /// - Parameters:
+  ///   - connect: called once the directory is ready, and when a connection broke.
+  ///   - settle: called when the sender is done; if it throws kind `.link`, the connection counts as
+  ///     broken.
   package static func run(
     _ options: Options, cancellation: Cancellation, onEvent: (Event) -> Void,
-    connect: () throws(PredumpError) -> ByteChannel
-  ) throws(PredumpError) -> Summary {
-    try run(options, cancellation: cancellation, onEvent: onEvent, nil, connect: connect)
-  }
-
-  private static func run(
-    _ options: Options, cancellation: Cancellation, onEvent: (Event) -> Void, _ door: Door?,
-    connect: () throws(PredumpError) -> ByteChannel
+    connect: (Break?) throws(PredumpError) -> ByteChannel,
+    settle: (SessionOutcome?) throws(ImageError) -> Void = { _ in }
   ) throws(PredumpError) -> Summary {
     let place = try Place(options)
     do throws(PredumpError) {
-      let channel = try connect()
+      let channel = try connect(nil)
       let receiver = ImageReceiver(
         from: channel, into: try place.session(from: channel.subject, options),
         patience: LinkPatience(silenceNanoseconds: options.linkTimeoutNanoseconds) {
@@ -90,16 +100,19 @@ public enum ImageReceipt {
         let failure: ImageError
         do throws(ImageError) {
           let result = try receiver.run { onEvent(.round(name: $0)) }
+          try settle(result.outcome)
           return Summary(rounds: result.rounds, outcome: result.outcome)
         } catch { failure = error }
         if failure.kind == .link, cancellation.isCancelled { throw .interrupted }
         // Who is no memdump does not end what others have begun.
-        guard options.reconnectNanoseconds > 0, let door,
+        guard options.reconnectNanoseconds > 0, options.source != .standard,
           failure.kind == .link || !receiver.hasGreeted
         else { throw PredumpError(failure) }
+        receiver.hangUp()
         onEvent(.broken("\(failure)"))
-        let deadline = MonotonicClock.now + options.reconnectNanoseconds
-        receiver.resume(from: try door.next((deadline, failure), onEvent))
+        let broken = Break(
+          failure: failure, deadline: MonotonicClock.now + options.reconnectNanoseconds)
+        receiver.resume(from: try connect(broken))
       }
     } catch {
       if !place.isTaken { place.removeEmpty() }
@@ -167,20 +180,16 @@ public enum ImageReceipt {
     }
 
     /// The next connection.
-    ///
-    /// - Parameter end: until when to wait for one, and why the one before broke.
-    func next(_ end: (deadline: UInt64, failure: ImageError)?, _ onEvent: (Event) -> Void)
-      throws(PredumpError) -> ByteChannel
-    {
+    func next(_ broken: Break?, _ onEvent: (Event) -> Void) throws(PredumpError) -> ByteChannel {
       do throws(ChannelError) {
         guard let listener else {
           let channel = try ByteChannel.standard(sending: false)
           onEvent(.connected)
           return channel
         }
-        if end == nil { onEvent(.listening(listener.endpoint)) }
+        if broken == nil { onEvent(.listening(listener.endpoint)) }
         while !cancellation.isCancelled {
-          if let end, MonotonicClock.now >= end.deadline { break }
+          if let broken, MonotonicClock.now >= broken.deadline { break }
           switch try listener.accept(milliseconds: 100, isCancelled: { cancellation.isCancelled }) {
           case .nobody: break
           case .refused(let error): onEvent(.refused("\(error)"))
@@ -190,7 +199,7 @@ public enum ImageReceipt {
           }
         }
       } catch { throw .link(ImageError(error)) }
-      if let end, !cancellation.isCancelled { throw PredumpError(end.failure) }
+      if let broken, !cancellation.isCancelled { throw PredumpError(broken.failure) }
       throw .interrupted
     }
   }

@@ -36,9 +36,6 @@ struct MigrateCommand: Subcommand {
     guard let destination = target.to else {
       throw ValidationError("Missing expected argument '--to <dest>': where does it go?")
     }
-    if target.reconnect != nil {
-      throw ValidationError("migrate has no --reconnect: start it again, and receive, too")
-    }
     _ = try tls.credentials(for: destination)
     if destination == .standard {
       throw ValidationError(
@@ -87,6 +84,7 @@ struct MigrateCommand: Subcommand {
     var options = MigrateOptions(pid: target.pid, destination: target.to ?? .standard)
     options.predump.imagesDirectory = target.imagesDirectory
     options.predump.linkTimeoutNanoseconds = target.linkTimeout.nanoseconds
+    options.predump.reconnectNanoseconds = target.reconnect?.nanoseconds ?? 0
     options.predump.tls = try? tls.credentials(for: target.to)
     options.predump.includesDescendants = target.tree
     convergence.apply(to: &options.predump)

@@ -50,6 +50,8 @@ extension ReceiveCommand {
     case .round(let name):
       status.note("\(name) is stored")
       tell(.round(name: name), console)
+    case .broken(let reason):
+      console.warn("\(reason); waiting for the source to connect again")
     case .agreed(let pid):
       step("agreed", "Process \(pid) is to come", status, console)
     case .restoring: step("restoring", "Restoring", status, console)

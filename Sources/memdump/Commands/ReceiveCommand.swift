@@ -40,7 +40,7 @@ struct ReceiveCommand: Subcommand {
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "When the link breaks, wait so long for the sender (predump --reconnect) to come again; goes "
+      "When the link breaks, wait so long for the sender (with --reconnect, too) to come again; goes "
         + "on in DIR, too.", valueName: "time"),
     transform: DurationValue.parser(1_000_000_000...86_400_000_000_000))
   var reconnect: DurationValue?
@@ -67,9 +67,6 @@ struct ReceiveCommand: Subcommand {
     try arrive.validate(from: from)
     guard !imagesDirectory.isEmpty else {
       throw ValidationError("--images-dir is empty; name a new or an empty directory")
-    }
-    if arrive.restore && reconnect != nil {
-      throw ValidationError("--restore has no --reconnect: start it again, and migrate, too")
     }
     if reconnect != nil && from == .standard {
       throw ValidationError("--reconnect is for a socket: nobody can connect to a pipe again")

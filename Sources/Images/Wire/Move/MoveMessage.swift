@@ -19,19 +19,26 @@ package struct MoveIdentity: Sendable, Equatable {
 ///     source                      destination
 ///     move            ->          welcome, or aborted: before the process is touched
 ///     (rounds go over their own connection)
+///                     <-          arrived
+///     dumping         ->
 ///     file ... dumped ->          restores, and holds the copy
 ///                     <-          ready
 ///     go              ->          lets the copy run
 ///                     <-          running, or aborted: then nothing of it is left
 ///     settled         ->
 ///
-/// Before `go`, `aborted` from either side, or a broken link, ends all: the source's process runs on.
-/// After it only the destination knows; `ask` on a new connection gets its answer.
+/// Until `dumping` both connections may be made anew, with the same `move` first. Before `go`,
+/// `aborted` from either side ends all, from `dumping` on a broken link, too: the source's process runs
+/// on. After it only the destination knows; `ask` on a new connection gets its answer.
 package enum MoveMessage: Sendable, Equatable {
   /// From the source: who is to be moved.
   case move(MoveIdentity, pid: Int32)
   /// The destination will restore it; whether its CRIU reads LZ4.
   case welcome(readsCompressed: Bool)
+  /// The destination has all rounds, and waits for what is not memory.
+  case arrived
+  /// CRIU dumps the process from now on: a link that breaks is not made anew any more.
+  case dumping
   /// One of CRIU's images begins.
   case beginFile(String)
   /// Bytes of that image.
@@ -58,7 +65,7 @@ package enum MoveMessage: Sendable, Equatable {
   /// The first bytes of the first frame's payload, "MDMPMOVE" read as little endian.
   static let magic: UInt64 = 0x4556_4f4d_504d_444d
   /// Counts up when an older program could take a message for something else.
-  static let version: UInt64 = 1
+  static let version: UInt64 = 2
   private static let readsCompressed: UInt64 = 1
 
   /// The message in a frame.
@@ -104,6 +111,8 @@ package enum MoveMessage: Sendable, Equatable {
     case .endFile:
       let words = try numbers(3)
       self = .endFile(byteCount: words[0], digest: Digest128(high: words[1], low: words[2]))
+    case .arrived: self = .arrived
+    case .dumping: self = .dumping
     case .dumped: self = .dumped
     case .ready:
       let words = try numbers(2)
@@ -138,6 +147,8 @@ package enum MoveMessage: Sendable, Equatable {
     case .data(let bytes): (.data, bytes)
     case .endFile(let count, let digest):
       (.endFile, Self.bytes([count, digest.high, digest.low]))
+    case .arrived: (.arrived, [])
+    case .dumping: (.dumping, [])
     case .dumped: (.dumped, [])
     case .ready(let prepare, let criu): (.ready, Self.bytes([prepare, criu]))
     case .go: (.go, [])
