@@ -2,6 +2,7 @@ import Foundation
 import Images
 import Kernel
 import Migration
+import Predump
 import TestSupport
 import Testing
 
@@ -151,6 +152,27 @@ import Testing
       if case .declined(_, let end)? = $0 as? MigrationError { end.contains("7") } else { false }
     }
     #expect(target.state != "T")
+    #expect(target.answer() == "ok")
+  }
+
+  @Test("tracking that the kernel has not is refused, and nothing was done to the process")
+  func lacksSoftDirty() throws {
+    let target = try DumpedTarget(.none)
+    var options = target.dumpOptions
+    options.omission = .softDirty
+    if try SoftDirty.isTracked() {
+      #expect(try StateDump.run(options).omission == .softDirty)
+    } else {
+      #expect {
+        try StateDump.run(options)
+      } throws: {
+        if case .process(.unsupportedKernel)? = $0 as? MigrationError { true } else { false }
+      }
+    }
+    #expect(target.state == "T")
+    options.omission = .automatic
+    options.fate = .running
+    _ = try StateDump.run(options)
     #expect(target.answer() == "ok")
   }
 
