@@ -50,6 +50,7 @@ test_dump() {
     MEMDUMP_ORACLE_SEED=$((MEMDUMP_ORACLE_SEED + 1))
   done
   test_migration
+  test_tests_of_migration
   finish "ok: chain of $rounds rounds equals the process, self-test passed, $seeds seeds of the" \
     "oracle, moved by CRIU"
 }
@@ -78,6 +79,27 @@ test_migration() {
     says "\"omission\":\"$way\""
     expect_unharmed
   done
+}
+
+# A child that no round has, and a move to another pid namespace: memory is left out in the way that
+# this kernel has.
+test_tests_of_migration() {
+  mkdir -p /usr/bin
+  cat > /usr/bin/env <<'END'
+#!/bin/sh
+case $1 in
+  unshare | nsenter)
+    program=/products/$1
+    shift
+    exec "$program" "$@"
+    ;;
+esac
+exec "$@"
+END
+  chmod 755 /usr/bin/env
+  ln -s /products /products/bin
+  export MEMDUMP_CRIU_ROOT=/products
+  run_tests 'StateDumpTests/childOfCRIU\(|MigrateTests/moves\(' 'with 2 tests in 2 suites passed'
 }
 
 # What everybody waits for, if this takes long.

@@ -33,8 +33,7 @@ import Testing
     ].map { summary[$0] as? UInt64 ?? 0 }
     #expect(parts.allSatisfy { $0 > 0 })
     #expect(parts.reduce(0, +) == summary["frozen_ns"] as? UInt64)
-    let usual = try SoftDirty.isTracked() ? MemoryOmission.softDirty : .lazy
-    let expected = omission == .automatic ? usual : omission
+    let expected = omission == .automatic ? DumpedTarget.usualWay : omission
     #expect(summary["omission"] as? String == expected.rawValue)
     #expect(target.notes.isEmpty)
   }

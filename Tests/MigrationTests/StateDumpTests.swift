@@ -10,10 +10,8 @@ import Testing
 @Suite(.serialized, .enabled(if: DumpedTarget.hasCRIU)) struct StateDumpTests {
   @Test(
     "what predump, criu-dump and restore make of a process has all its memory and runs",
-    arguments: [
-      (PageCompression.none, MemoryOmission.lazy), (.none, .stream),
-      (.lz4(pagesPerBlock: 64, acceleration: 1), .lazy),
-    ])
+    arguments: DumpedTarget.ways.map { (PageCompression.none, $0) }
+      + [(.lz4(pagesPerBlock: 64, acceleration: 1), DumpedTarget.usualWay)])
   func restores(_ compression: PageCompression, _ omission: MemoryOmission) throws {
     let target = try DumpedTarget(compression)
     var options = target.dumpOptions
@@ -74,9 +72,7 @@ import Testing
 
   @Test(
     "a process and its child are dumped and restored together",
-    arguments: [
-      (MemoryOmission.lazy, MemoryFilling.memdump), (.stream, .criu),
-    ])
+    arguments: DumpedTarget.ways.map { ($0, $0 == .stream ? MemoryFilling.criu : .memdump) })
   func tree(_ omission: MemoryOmission, _ filling: MemoryFilling) throws {
     let target = try DumpedTarget(
       .none, includesDescendants: true, afterFirstRound: DumpedTarget.fork)
@@ -99,7 +95,9 @@ import Testing
     let child = try #require(try ProcessTree.descendants(of: target.pid).first).pid
     var options = target.dumpOptions
     options.fate = .killed
-    #expect(try StateDump.run(options).omission == .stream)
+    #expect(
+      try StateDump.run(options).omission
+        == (DumpedTarget.usualWay == .lazy ? .stream : DumpedTarget.usualWay))
     var restore = target.restoreOptions
     restore.filling = filling
     _ = try Restore.run(restore)
@@ -126,7 +124,7 @@ import Testing
 
   @Test(
     "the process stays stopped or runs on as asked, with all its memory right",
-    arguments: [MemoryOmission.lazy, .stream])
+    arguments: DumpedTarget.ways)
   func leaves(_ omission: MemoryOmission) throws {
     let target = try DumpedTarget(.none)
     var options = target.dumpOptions
@@ -140,7 +138,7 @@ import Testing
     #expect(target.answer() == "ok")
   }
 
-  @Test("a process whose end is declined runs on", arguments: [MemoryOmission.lazy, .stream])
+  @Test("a process whose end is declined runs on", arguments: DumpedTarget.ways)
   func declined(_ omission: MemoryOmission) throws {
     let target = try DumpedTarget(.none)
     var options = target.dumpOptions
@@ -162,6 +160,7 @@ import Testing
     options.omission = .softDirty
     if try SoftDirty.isTracked() {
       #expect(try StateDump.run(options).omission == .softDirty)
+      try FileManager.default.removeItem(atPath: target.images + "/criu")
     } else {
       #expect {
         try StateDump.run(options)
@@ -188,13 +187,14 @@ import Testing
 
   @Test(
     "a process runs on when memdump is killed while its end is being decided",
-    arguments: ["lazy", "stream"])
-  func killed(_ omission: String) throws {
+    arguments: DumpedTarget.ways)
+  func killed(_ omission: MemoryOmission) throws {
     let target = try DumpedTarget(.none)
     let memdump = try ChildProgram(
       productsDirectory.appendingPathComponent("memdump").path,
       [
-        "criu-dump", target.images, "--criu", DumpedTarget.criuPath, "--omit", omission, "--decide",
+        "criu-dump", target.images, "--criu", DumpedTarget.criuPath, "--omit", omission.rawValue,
+        "--decide",
         "kill -KILL $PPID; sleep 1",
       ])
     #expect(memdump.wait() == SIGKILL)
