@@ -153,6 +153,30 @@ import Testing
     #expect(target.answer() == "ok")
   }
 
+  @Test("a page that no round has is found, and the process runs on", arguments: DumpedTarget.ways)
+  func ranOn(_ omission: MemoryOmission) throws {
+    let target = try DumpedTarget(.none)
+    var options = target.dumpOptions
+    options.omission = omission
+    options.fate = .running
+    // It drops pages and writes them anew: sooner or later it has one that it had not.
+    let isFound = try eventually {
+      kill(target.pid, SIGCONT)
+      try #require(target.answer() == "ok")
+      kill(target.pid, SIGSTOP)
+      try #require(eventually { target.state == "T" })
+      do throws(MigrationError) { _ = try StateDump.run(options) } catch {
+        guard case .images(let error) = error, error.kind == .parentPage else { throw error }
+        return true
+      }
+      try FileManager.default.removeItem(atPath: target.images + "/criu")
+      return false
+    }
+    #expect(isFound)
+    #expect(!FileManager.default.fileExists(atPath: target.images + "/criu"))
+    #expect(target.answer() == "ok")
+  }
+
   @Test("tracking that the kernel has not is refused, and nothing was done to the process")
   func lacksSoftDirty() throws {
     let target = try DumpedTarget(.none)

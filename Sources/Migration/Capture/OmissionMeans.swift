@@ -31,6 +31,10 @@ extension AssumedParent {
   /// as written from now on, CRIU has written.
   func claimMemory(of pids: [Int32]) throws {
     try claimPages(of: pids)
-    for pid in pids { try TargetProcess(pid: pid).clearSoftDirty() }
+    for pid in pids {
+      // One that has ended meanwhile has no memory.
+      guard let process = try? TargetProcess(pid: pid) else { continue }
+      try process.clearSoftDirty()
+    }
   }
 }
