@@ -50,30 +50,18 @@ memdump_chain() {
   rm -rf /tmp/images
 }
 
-# What CRIU's part of a freeze takes when the pages are another's: three ways to leave them out. For
-# the third, that of kernels with soft-dirty, next to nothing is written since a pre-dump of the whole.
-part() {
-  way=$1
-  shift
-  begin=$(uptime_seconds)
-  run 0 "$@"
-  sample "way-$way begin=$begin end=$(uptime_seconds)"
-}
+# What CRIU's part of a freeze takes when the pages are another's: three ways to leave them out.
 ways() {
-  for way in lazy stream; do
+  for way in lazy soft-dirty stream; do
     run '0 3' memdump predump --pid "$target" --images-dir /tmp/images --no-sync --compress none \
       --leave stopped --max-rounds 1
-    part "$way" memdump criu-dump /tmp/images --omit "$way" --leave stopped
+    begin=$(uptime_seconds)
+    run 0 memdump criu-dump /tmp/images --omit "$way" --leave stopped --no-sync --json
+    criu=$(sed -n 's/.*"wall_ns":\([0-9]*\).*/\1/p' /tmp/said)
+    sample "way-$way begin=$begin end=$(uptime_seconds) criu_ns=$criu"
     kill -CONT "$target"
     rm -rf /tmp/images
   done
-  mkdir -p /tmp/criu/first /tmp/criu/last
-  run 0 criu pre-dump -t "$target" -D /tmp/criu/first --track-mem -v1 -o log
-  kill -STOP "$target"
-  part soft-dirty criu dump -t "$target" -D /tmp/criu/last --track-mem --prev-images-dir ../first \
-    --leave-stopped -v1 -o log
-  kill -CONT "$target"
-  rm -rf /tmp/criu
 }
 
 # window NAME: the longest gap while nothing is dumped.

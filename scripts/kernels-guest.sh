@@ -42,6 +42,7 @@ test_dump() {
   kill -CONT "$target"
   expect_unharmed
   run_tests TrackingSelfTestTests.passesHere 'with 1 test in 1 suite passed'
+  run_tests SoftDirtyTests 'soft-dirty tracking: there'
   export MEMDUMP_ORACLE_SEED=1 MEMDUMP_ORACLE_OPS=300
   while [ "$MEMDUMP_ORACLE_SEED" -le "$seeds" ]; do
     echo "seed $MEMDUMP_ORACLE_SEED"
@@ -49,18 +50,56 @@ test_dump() {
     MEMDUMP_ORACLE_SEED=$((MEMDUMP_ORACLE_SEED + 1))
   done
   test_migration
+  test_tests_of_migration
   finish "ok: chain of $rounds rounds equals the process, self-test passed, $seeds seeds of the" \
     "oracle, moved by CRIU"
 }
 
-# Its memory by memdump, the rest by CRIU; what comes back checks itself.
+# Its memory by memdump, the rest by CRIU; what comes back checks itself. These kernels have soft-dirty
+# tracking, and memdump is to use it, unless somebody else does.
 test_migration() {
-  run '0 3' memdump predump --pid "$target" --images-dir /tmp/move --compress none --leave stopped
-  run 0 memdump criu-dump /tmp/move --leave killed
+  run '0 3' memdump predump --pid "$target" --images-dir /tmp/move --leave stopped
+  run 1 memdump criu-dump /tmp/move --omit soft-dirty --decide false
+  expect_unharmed
+  rm -rf /tmp/move
+  run '0 3' memdump predump --pid "$target" --images-dir /tmp/move --leave stopped
+  run 0 memdump criu-dump /tmp/move --omit soft-dirty --leave killed --json
+  says '"omission":"soft-dirty"'
+  dropped=$(sed -n 's/.*"bytes_dropped":\([0-9]*\).*/\1/p' /tmp/said)
+  # Where CRIU itself has written.
+  [ "$dropped" -le $((64 * 4096)) ] || fail "criu has dumped $dropped bytes of memory"
   # Its pid must be free.
   wait "$target"
   run 0 memdump restore /tmp/move
   expect_unharmed
+  for way in soft-dirty lazy; do
+    rm -rf /tmp/again
+    run '0 3' memdump predump --pid "$target" --images-dir /tmp/again --leave stopped
+    run 0 memdump criu-dump /tmp/again --leave running --json
+    says "\"omission\":\"$way\""
+    expect_unharmed
+  done
+}
+
+# A child that no round has, and a move to another pid namespace: memory is left out in the way that
+# this kernel has.
+test_tests_of_migration() {
+  mkdir -p /usr/bin
+  cat > /usr/bin/env <<'END'
+#!/bin/sh
+case $1 in
+  unshare | nsenter)
+    program=/products/$1
+    shift
+    exec "$program" "$@"
+    ;;
+esac
+exec "$@"
+END
+  chmod 755 /usr/bin/env
+  ln -s /products /products/bin
+  export MEMDUMP_CRIU_ROOT=/products
+  run_tests 'StateDumpTests/childOfCRIU\(|MigrateTests/moves\(' 'with 2 tests in 2 suites passed'
 }
 
 # What everybody waits for, if this takes long.

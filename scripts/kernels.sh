@@ -37,7 +37,8 @@ make_guest() {
   local products
   products=$(swift build --package-path "$repository" --show-bin-path)
   new_guest "$repository/scripts/kernels-guest.sh"
-  add_programs "$products"/{memdump,workload,memdumpPackageTests.xctest}
+  # Busybox's have not all the options that the tests of migrations want.
+  add_programs "$products"/{memdump,workload,memdumpPackageTests.xctest} /usr/bin/{unshare,nsenter}
   add_criu || { say "not run: CRIU could not be fetched"; exit 75; }
   pack_guest
 }

@@ -18,12 +18,13 @@ package struct PageCategories: OptionSet, Sendable {
   package static let zero = PageCategories(rawValue: 1 << 5)
   /// Mapped by a huge page-table entry.
   package static let huge = PageCategories(rawValue: 1 << 6)
+  /// Written since soft-dirty marks were last taken away; never on kernels without them.
+  package static let softDirty = PageCategories(rawValue: 1 << 7)
   /// A guard page (MADV_GUARD_INSTALL): reading it fails. Linux 6.15 and newer; those before show it
   /// as a swapped page.
   package static let guardPage = PageCategories(rawValue: 1 << 8)
 
-  /// Every category above. Soft-dirty (1 << 7) is not asked for: nothing here needs it, and it would
-  /// cut runs of pages into pieces.
+  /// Every category above but soft-dirty, which no dump needs: it would cut runs of pages into pieces.
   package static let all: PageCategories = [
     .writeProtectAllowed, .written, .file, .present, .swapped, .zero, .huge, .guardPage,
   ]

@@ -90,6 +90,8 @@ package struct PagemapScanner: ~Copyable {
     /// Anonymous pages in memory that have bytes of their own.
     package static let anonymousPresent = Filter(
       required: .present, forbidden: [.file, .zero], told: .present)
+    /// Pages with a soft-dirty mark.
+    package static let softDirty = Filter(required: .softDirty, told: .present)
     /// Populated pages that are the process's own, not the file's.
     package static let ownPages = Filter(
       forbidden: .file, anyOf: [.present, .swapped], told: essential)

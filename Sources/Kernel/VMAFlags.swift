@@ -20,12 +20,13 @@ package struct VMAFlags: OptionSet, Sendable, Hashable {
   package static let userfaultMissing = VMAFlags(rawValue: 1 << 14)
   package static let userfaultProtect = VMAFlags(rawValue: 1 << 15)
   package static let userfaultMinor = VMAFlags(rawValue: 1 << 16)
+  package static let softDirty = VMAFlags(rawValue: 1 << 17)
 
   private static let letters: [String: VMAFlags] = [
     "gd": .growsDown, "pf": .pureFrameNumbers, "lo": .locked, "io": .deviceMemory,
     "sr": .sequentialRead, "rr": .randomRead, "dc": .dontFork, "nr": .noReserve, "ht": .hugetlb,
     "wf": .wipeOnFork, "dd": .dontDump, "hg": .hugePages, "nh": .noHugePages, "mg": .mergeable,
-    "um": .userfaultMissing, "uw": .userfaultProtect, "ui": .userfaultMinor,
+    "um": .userfaultMissing, "uw": .userfaultProtect, "ui": .userfaultMinor, "sd": .softDirty,
   ]
 
   /// Parses all of `/proc/PID/smaps`: the flags of each VMA by its start and end.

@@ -20,7 +20,7 @@ import Testing
     let flags = VMAFlags.parse(smaps: Array(text.utf8))
     #expect(
       flags == [
-        PageRange(start: 0x400000, end: 0x452000): [],
+        PageRange(start: 0x400000, end: 0x452000): .softDirty,
         PageRange(start: 0xabcd000, end: 0xabce000): [
           .userfaultMissing, .userfaultProtect, .hugetlb, .growsDown,
         ],

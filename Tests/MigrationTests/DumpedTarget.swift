@@ -18,6 +18,15 @@ final class DumpedTarget {
     return false
   }
 
+  /// The ways to leave memory out that this kernel has.
+  static let ways: [MemoryOmission] = {
+    if (try? SoftDirty.isTracked()) == true { return [.lazy, .softDirty, .stream] }
+    print("not run: leaving memory out by soft-dirty tracking; scripts/kernels.sh does that")
+    return [.lazy, .stream]
+  }()
+  /// The one that `automatic` takes of an untouched process.
+  static var usualWay: MemoryOmission { ways.contains(.softDirty) ? .softDirty : .lazy }
+
   let directory: TemporaryDirectory
   let workload: Workload
   let pid: Int32

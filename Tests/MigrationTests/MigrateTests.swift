@@ -1,4 +1,6 @@
 import Foundation
+import Kernel
+import Migration
 import TestSupport
 import Testing
 
@@ -13,10 +15,13 @@ import Testing
     target = try MovingTarget(machine)
   }
 
-  @Test("a process runs there with all its memory, and has ended here", arguments: ["auto", "lz4"])
-  func moves(format: String) throws {
+  @Test(
+    "a process runs there with all its memory, and has ended here",
+    arguments: [("auto", MemoryOmission.automatic), ("lz4", .stream)])
+  func moves(format: String, omission: MemoryOmission) throws {
     let (receiver, place) = try target.receiver()
-    let migration = try target.migration(to: place, ["--compress", format])
+    let migration = try target.migration(
+      to: place, ["--compress", format, "--omit", omission.rawValue])
     let status = migration.finish()
     #expect([0, 3].contains(status), "\(migration.errorText)")
     #expect(receiver.finish() == 0, "\(receiver.errorText)")
@@ -28,7 +33,25 @@ import Testing
     ].map { summary[$0] as? UInt64 ?? 0 }
     #expect(parts.allSatisfy { $0 > 0 })
     #expect(parts.reduce(0, +) == summary["frozen_ns"] as? UInt64)
+    let expected = omission == .automatic ? DumpedTarget.usualWay : omission
+    #expect(summary["omission"] as? String == expected.rawValue)
     #expect(target.notes.isEmpty)
+  }
+
+  @Test("tracking that the kernel has not is refused before anything is touched")
+  func omitsBySoftDirty() throws {
+    let (receiver, place) = try target.receiver()
+    let migration = try target.migration(to: place, ["--omit", "soft-dirty"])
+    if try SoftDirty.isTracked() {
+      #expect([0, 3].contains(migration.finish()), "\(migration.errorText)")
+      #expect(receiver.finish() == 0, "\(receiver.errorText)")
+      target.expectThere("moved")
+    } else {
+      #expect(migration.finish() == 22)
+      #expect(migration.errorText.contains("CONFIG_MEM_SOFT_DIRTY"), "\(migration.errorText)")
+      #expect(migration.events("attached").isEmpty)
+      target.expectHere("refused")
+    }
   }
 
   @Test("a process runs there before its memory is in place, and ends with all of it")

@@ -2,6 +2,7 @@ import Foundation
 import Images
 import Kernel
 import Migration
+import Predump
 import TestSupport
 import Testing
 
@@ -9,10 +10,8 @@ import Testing
 @Suite(.serialized, .enabled(if: DumpedTarget.hasCRIU)) struct StateDumpTests {
   @Test(
     "what predump, criu-dump and restore make of a process has all its memory and runs",
-    arguments: [
-      (PageCompression.none, MemoryOmission.lazy), (.none, .stream),
-      (.lz4(pagesPerBlock: 64, acceleration: 1), .lazy),
-    ])
+    arguments: DumpedTarget.ways.map { (PageCompression.none, $0) }
+      + [(.lz4(pagesPerBlock: 64, acceleration: 1), DumpedTarget.usualWay)])
   func restores(_ compression: PageCompression, _ omission: MemoryOmission) throws {
     let target = try DumpedTarget(compression)
     var options = target.dumpOptions
@@ -73,9 +72,7 @@ import Testing
 
   @Test(
     "a process and its child are dumped and restored together",
-    arguments: [
-      (MemoryOmission.lazy, MemoryFilling.memdump), (.stream, .criu),
-    ])
+    arguments: DumpedTarget.ways.map { ($0, $0 == .stream ? MemoryFilling.criu : .memdump) })
   func tree(_ omission: MemoryOmission, _ filling: MemoryFilling) throws {
     let target = try DumpedTarget(
       .none, includesDescendants: true, afterFirstRound: DumpedTarget.fork)
@@ -98,7 +95,9 @@ import Testing
     let child = try #require(try ProcessTree.descendants(of: target.pid).first).pid
     var options = target.dumpOptions
     options.fate = .killed
-    #expect(try StateDump.run(options).omission == .stream)
+    #expect(
+      try StateDump.run(options).omission
+        == (DumpedTarget.usualWay == .lazy ? .stream : DumpedTarget.usualWay))
     var restore = target.restoreOptions
     restore.filling = filling
     _ = try Restore.run(restore)
@@ -125,7 +124,7 @@ import Testing
 
   @Test(
     "the process stays stopped or runs on as asked, with all its memory right",
-    arguments: [MemoryOmission.lazy, .stream])
+    arguments: DumpedTarget.ways)
   func leaves(_ omission: MemoryOmission) throws {
     let target = try DumpedTarget(.none)
     var options = target.dumpOptions
@@ -139,7 +138,7 @@ import Testing
     #expect(target.answer() == "ok")
   }
 
-  @Test("a process whose end is declined runs on", arguments: [MemoryOmission.lazy, .stream])
+  @Test("a process whose end is declined runs on", arguments: DumpedTarget.ways)
   func declined(_ omission: MemoryOmission) throws {
     let target = try DumpedTarget(.none)
     var options = target.dumpOptions
@@ -151,6 +150,52 @@ import Testing
       if case .declined(_, let end)? = $0 as? MigrationError { end.contains("7") } else { false }
     }
     #expect(target.state != "T")
+    #expect(target.answer() == "ok")
+  }
+
+  @Test("a page that no round has is found, and the process runs on", arguments: DumpedTarget.ways)
+  func ranOn(_ omission: MemoryOmission) throws {
+    let target = try DumpedTarget(.none)
+    var options = target.dumpOptions
+    options.omission = omission
+    options.fate = .running
+    // It drops pages and writes them anew: sooner or later it has one that it had not.
+    let isFound = try eventually {
+      kill(target.pid, SIGCONT)
+      try #require(target.answer() == "ok")
+      kill(target.pid, SIGSTOP)
+      try #require(eventually { target.state == "T" })
+      do throws(MigrationError) { _ = try StateDump.run(options) } catch {
+        guard case .images(let error) = error, error.kind == .parentPage else { throw error }
+        return true
+      }
+      try FileManager.default.removeItem(atPath: target.images + "/criu")
+      return false
+    }
+    #expect(isFound)
+    #expect(!FileManager.default.fileExists(atPath: target.images + "/criu"))
+    #expect(target.answer() == "ok")
+  }
+
+  @Test("tracking that the kernel has not is refused, and nothing was done to the process")
+  func lacksSoftDirty() throws {
+    let target = try DumpedTarget(.none)
+    var options = target.dumpOptions
+    options.omission = .softDirty
+    if try SoftDirty.isTracked() {
+      #expect(try StateDump.run(options).omission == .softDirty)
+      try FileManager.default.removeItem(atPath: target.images + "/criu")
+    } else {
+      #expect {
+        try StateDump.run(options)
+      } throws: {
+        if case .process(.unsupportedKernel)? = $0 as? MigrationError { true } else { false }
+      }
+    }
+    #expect(target.state == "T")
+    options.omission = .automatic
+    options.fate = .running
+    _ = try StateDump.run(options)
     #expect(target.answer() == "ok")
   }
 
@@ -166,13 +211,14 @@ import Testing
 
   @Test(
     "a process runs on when memdump is killed while its end is being decided",
-    arguments: ["lazy", "stream"])
-  func killed(_ omission: String) throws {
+    arguments: DumpedTarget.ways)
+  func killed(_ omission: MemoryOmission) throws {
     let target = try DumpedTarget(.none)
     let memdump = try ChildProgram(
       productsDirectory.appendingPathComponent("memdump").path,
       [
-        "criu-dump", target.images, "--criu", DumpedTarget.criuPath, "--omit", omission, "--decide",
+        "criu-dump", target.images, "--criu", DumpedTarget.criuPath, "--omit", omission.rawValue,
+        "--decide",
         "kill -KILL $PPID; sleep 1",
       ])
     #expect(memdump.wait() == SIGKILL)

@@ -8,7 +8,8 @@ import Testing
 @Suite(.serialized) struct GroundCheckTests {
   private static let kernelItems = [
     "kernel.userfaultfd", "kernel.wp-async", "kernel.pte-markers", "kernel.pagemap-scan",
-    "kernel.pidfd-getfd", "kernel.inaccessible-memory", "kernel.tracking-self-test",
+    "kernel.pidfd-getfd", "kernel.inaccessible-memory", "kernel.soft-dirty",
+    "kernel.tracking-self-test",
     "permission.ptrace",
     "permission.map-files", "permission.suspend-seccomp",
   ]

@@ -75,19 +75,21 @@ package struct StateImages: ~Copyable {
   /// Puts pagemaps that refer to the rounds in the place of CRIU's, and lets the processes be
   /// restored running.
   ///
+  /// - Returns: bytes of pages that CRIU had dumped all the same; the rounds have them too.
   /// - Throws: `.parentPage` if CRIU found memory that the rounds do not have: the process ran after
   ///   the last round, and its rounds are worth nothing for this dump.
   ///   `.lazyPage` if CRIU left pages out of a process that the rounds do not have.
-  package func referToRounds() throws(ImageError) {
+  @discardableResult package func referToRounds() throws(ImageError) -> UInt64 {
     let names = try onFile(partial.directory.path) { () throws(KernelError) in
       try partial.directory.names()
     }
     for name in names where ImageStream(pagemapName: name) != nil && !hasPages(ofPagemap: name) {
       try checkPresence(name)
     }
+    var replacedBytes: UInt64 = 0
     for pid in pids {
       try checkCoverage(pid)
-      try writePagemap(pid, names)
+      replacedBytes += try writePagemap(pid, names)
       try TaskState.makeRunning(pid: pid, in: partial.directory)
     }
     if try Inventory.read(in: chain.open(top)).version >= ImageFormat.compressedVersion {
@@ -96,6 +98,7 @@ package struct StateImages: ~Copyable {
     try onFile(partial.directory.join(ImageFormat.parentName)) { () throws(KernelError) in
       try partial.directory.createSymlink(ImageFormat.parentName, to: "../\(top)")
     }
+    return replacedBytes
   }
 
   /// How many bytes all images have together.
@@ -164,20 +167,26 @@ package struct StateImages: ~Copyable {
     }
   }
 
-  private func writePagemap(_ pid: Int32, _ names: [String]) throws(ImageError) {
+  /// - Returns: bytes of CRIU's pages.
+  private func writePagemap(_ pid: Int32, _ names: [String]) throws(ImageError) -> UInt64 {
     let name = ImageFormat.pagemapName(pid: pid)
     let pagesID = try PagemapReader(name, in: partial.directory).pagesID
-    // What CRIU copied of a process that it left out otherwise: the rounds have these pages too.
-    let replaced = [name, ImageFormat.pagesName(pagesID)]
-    for name in names where replaced.contains(name) {
-      try onFile(partial.directory.join(name)) { () throws(KernelError) in
-        try partial.directory.removeFile(name)
+    // What CRIU copied of a process that it left out otherwise.
+    let pages = ImageFormat.pagesName(pagesID)
+    var pageBytes: UInt64 = 0
+    for replaced in names where replaced == name || replaced == pages {
+      try onFile(partial.directory.join(replaced)) { () throws(KernelError) in
+        if replaced == pages {
+          pageBytes = try File(partial.directory.openFile(pages), path: pages).byteCount()
+        }
+        try partial.directory.removeFile(replaced)
       }
     }
     var ours = try PagemapReader(name, in: chain.open(top))
     var writer = try PagemapWriter(name, in: partial.directory, pagesID: pagesID)
     while try ours.advance() { try writer.append(ours.entry.range, flags: .parent) }
     try writer.finish()
+    return pageBytes
   }
 }
 

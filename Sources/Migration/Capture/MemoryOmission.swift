@@ -1,10 +1,40 @@
 internal import Glibc
 internal import Kernel
+internal import Predump
 
 extension MemoryOmission {
   /// What CRIU needs besides (descriptors), and what the process may grow by meanwhile.
   private static let spareDescriptors: UInt64 = 1000
   private static let pipeBytes: UInt64 = 1 << 20
+
+  /// `softDirty` in place of `automatic`, where it can be and is in nobody's way. What is looked at takes
+  /// its time: better before the freeze.
+  ///
+  /// - Throws: `.unsupportedKernel` if it is asked for where the kernel has none.
+  func settled(for pid: Int32) throws -> MemoryOmission {
+    try settled(isTracked: try SoftDirty.isTracked()) {
+      // CRIU takes the marks off all that it dumps.
+      let all = [pid] + (try ProcessTree.descendants(of: pid).map(\.pid))
+      return all.allSatisfy { (try? TargetProcess(pid: $0).lendsSoftDirty()) ?? true }
+    }
+  }
+
+  /// As above.
+  ///
+  /// - Parameters:
+  ///   - isTracked: whether the kernel has soft-dirty tracking.
+  ///   - isFree: whether nobody else uses it on these processes.
+  func settled(isTracked: Bool, isFree: () throws -> Bool) throws -> MemoryOmission {
+    switch self {
+    case .lazy, .stream: return self
+    case .softDirty:
+      if isTracked { return self }
+      throw PredumpError.unsupportedKernel(
+        "this kernel has no soft-dirty tracking (CONFIG_MEM_SOFT_DIRTY), by which criu is to leave "
+          + "memory out: choose --omit lazy, stream or auto")
+    case .automatic: return try isTracked && isFree() ? .softDirty : self
+    }
+  }
 
   /// What is to be done for process `pid`.
   ///

@@ -15,6 +15,7 @@ public struct StateDump: ~Copyable {
   private let criu: ChildProcess
   private let gate: ActionGate
   private let capture: ImageCapture?
+  private let parent: AssumedParent?
   private let place: StateDirectory
 
   /// A process in an array.
@@ -32,8 +33,8 @@ public struct StateDump: ~Copyable {
 
   /// Dumps into `DIR/criu`. From memdump's last round to the end the process runs no instruction.
   ///
-  /// - Throws: `MigrationError`. The process runs on then, except that after `.notStopped` nothing
-  ///   was done to it. If memdump is killed, CRIU gives up and the process runs on too.
+  /// - Throws: `MigrationError`. The process runs on then, except that nothing was done to it after
+  ///   `.notStopped`, or if CRIU could not be started or be told to leave memory out this way. If memdump is killed, CRIU gives up and the process runs on too.
   public static func run(_ options: StateDumpOptions) throws(MigrationError) -> StateDumpSummary {
     let pid: Int32
     let includesDescendants: Bool
@@ -53,9 +54,11 @@ public struct StateDump: ~Copyable {
     throws(MigrationError)
   {
     do {
-      let omission = try options.omission.chosen(for: pid, includesDescendants: includesDescendants)
+      let omission = try options.omission.settled(for: pid).chosen(
+        for: pid, includesDescendants: includesDescendants)
       let place = try StateDirectory(options.directory)
-      let capture = try Self.capture(omission, in: place.directory)
+      let capture = try omission.capture(in: place.directory)
+      let parent = try omission.parent(in: place.directory)
       let gate = try ActionGate([.preDump, .postDump], in: place.directory)
       // The page server that `--lazy-pages` ends in sees a client that has left, and ends too.
       let nobody = try ConnectedSocket.ended()
@@ -66,6 +69,7 @@ public struct StateDump: ~Copyable {
       self.gate = gate
       self.place = place
       self.capture = capture
+      self.parent = parent
       self.omission = omission
       self.options = options
     } catch { throw MigrationError(error) }
@@ -89,7 +93,8 @@ public struct StateDump: ~Copyable {
       }
       let watch = try ProcessGuard(processes.map { $0.process.pid })
       var dump = Running(
-        options: options, omission: omission, gate: gate, capture: capture, processes: processes)
+        options: options, omission: omission, gate: gate, capture: capture, parent: parent,
+        processes: processes)
       let result: Result<StateDumpSummary, MigrationError>
       do { result = .success(try dump.run(state.take(), criu)) } catch {
         result = .failure(MigrationError(error))
@@ -101,13 +106,6 @@ public struct StateDump: ~Copyable {
       try watch.dismiss()
       return try result.get()
     } catch { throw MigrationError(error) }
-  }
-
-  private static func capture(_ omission: MemoryOmission, in place: borrowing Directory) throws
-    -> ImageCapture?
-  {
-    if omission != .stream { return nil }
-    return try ImageCapture(in: place)
   }
 
   /// Ends CRIU, which has touched nothing.
@@ -125,8 +123,7 @@ public struct StateDump: ~Copyable {
       "dump", "--tree", "\(pid)", "--images-dir", ".", "--work-dir", ".", "--log-file",
       "../\(logName)",
     ]
-    // The socket is standard input.
-    words += omission == .lazy ? ["--lazy-pages", "--ps-socket", "0"] : ["--stream"]
+    words += omission.arguments
     words += ActionGate.arguments
     if !options.fate.endsProcess { words.append("--leave-running") }
     return words + options.arguments
@@ -138,6 +135,7 @@ public struct StateDump: ~Copyable {
     let omission: MemoryOmission
     let gate: ActionGate
     var capture: ImageCapture?
+    var parent: AssumedParent?
     let processes: [StoppedProcess]
     private var unpublished: StateImages?
     private var summary: StateDumpSummary
@@ -146,7 +144,8 @@ public struct StateDump: ~Copyable {
 
     init(
       options: StateDumpOptions, omission: MemoryOmission, gate: consuming ActionGate,
-      capture: consuming ImageCapture?, processes: [StoppedProcess]
+      capture: consuming ImageCapture?, parent: consuming AssumedParent?,
+      processes: [StoppedProcess]
     ) {
       summary = StateDumpSummary(
         directory: "", omission: omission, nanoseconds: 0, droppedBytes: 0, keptBytes: 0)
@@ -156,6 +155,7 @@ public struct StateDump: ~Copyable {
       self.omission = omission
       self.gate = gate
       self.capture = capture
+      self.parent = parent
       self.processes = processes
     }
 
@@ -170,10 +170,11 @@ public struct StateDump: ~Copyable {
       do { while try asks(criu.descriptor) { try decide() } } catch { failure = error }
       if failure != nil { try? gate.answer(false) }
       if let capture = capture.take() {
-        summary.droppedBytes = capture.droppedBytes
+        summary.droppedBytes += capture.droppedBytes
         capture.close()
       }
       let end = try CRIUProgram.wait(criu)
+      parent = nil
       if let declined { throw declined }
       if let failure { throw failure }
       // A lazy dump is over when its images are: CRIU then serves pages, which must fail or not for
@@ -201,6 +202,7 @@ public struct StateDump: ~Copyable {
     private mutating func decide() throws {
       guard try gate.question() == .postDump else {
         began = MonotonicClock.now
+        try parent?.claimMemory(of: processes.map { $0.process.pid })
         return try gate.answer(true)
       }
       guard let images = unpublished.take() else { return try gate.answer(false) }
@@ -217,7 +219,8 @@ public struct StateDump: ~Copyable {
 
     /// Makes the images refer to the rounds, and gives their directory its name.
     private mutating func complete(_ images: consuming StateImages) throws {
-      try images.referToRounds()
+      parent = nil
+      summary.droppedBytes += try images.referToRounds()
       for name in [ImageCapture.socketName, ActionGate.scriptName] {
         if try images.directory.names().contains(name) { try images.directory.removeFile(name) }
       }

@@ -20,11 +20,16 @@ public enum Fate: Sendable, Equatable {
 
 /// How CRIU is kept from storing memory that the rounds have.
 public enum MemoryOmission: String, Sendable, CaseIterable {
-  /// `lazy` if the process and this memdump's limits allow it, else `stream`.
+  /// `softDirty` if the kernel has that and nobody else uses it on these processes; else `lazy` if the
+  /// process and this memdump's limits allow it; else `stream`.
   case automatic = "auto"
   /// `criu dump --lazy-pages`: CRIU takes hold of the pages, and is told at once that nobody wants
   /// them. It needs two descriptors for each MiB, and all processes of the tree in the rounds.
   case lazy
+  /// `criu dump --track-mem --prev-images-dir`: CRIU takes pages that nobody wrote since the last round
+  /// for its parent's, which claims to have them all. It takes the process's soft-dirty marks away:
+  /// whoever else looks for them must dump the whole process anew.
+  case softDirty = "soft-dirty"
   /// `criu dump --stream`: CRIU reads all memory, and we let go of it.
   case stream
 }
@@ -56,7 +61,7 @@ public struct StateDumpSummary: Sendable, Equatable {
   public var omission: MemoryOmission
   /// From when CRIU was let loose on the process until its images were complete (ns).
   public var nanoseconds: UInt64
-  /// Bytes of memory that CRIU read and nobody kept.
+  /// Bytes of memory that CRIU dumped and nobody kept.
   public var droppedBytes: UInt64
   /// Bytes of all images that were kept.
   public var keptBytes: UInt64

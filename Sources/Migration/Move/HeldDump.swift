@@ -13,6 +13,10 @@ struct HeldDump: ~Copyable {
   private let gate: ActionGate
   /// Nil if CRIU leaves memory out by itself.
   private var capture: ImageCapture?
+  private var parent: AssumedParent?
+  private let pids: Set<Int32>
+  /// How memory is left out.
+  let omission: MemoryOmission
   private let log: String
 
   /// Where an image waits until it was sent.
@@ -47,47 +51,45 @@ struct HeldDump: ~Copyable {
   /// - Parameters:
   ///   - root: the process whose tree it is to dump.
   ///   - includesDescendants: whether the rounds have the memory of its descendants.
+  ///   - pids: the processes whose pages the rounds have. They stand still.
+  ///   - omission: how memory is to be left out, settled.
   ///   - directory: of this migration's own; CRIU works there.
   init(
-    of root: Int32, includesDescendants: Bool, with program: CRIUProgram, _ arguments: [String],
-    in directory: borrowing Directory
+    of root: Int32, includesDescendants: Bool, pids: Set<Int32>, _ omission: MemoryOmission,
+    with program: CRIUProgram, _ arguments: [String], in directory: borrowing Directory
   ) throws {
-    let omission = try MemoryOmission.automatic.chosen(
-      for: root, includesDescendants: includesDescendants)
-    let capture = try Self.capture(omission, in: directory)
+    let omission = try omission.chosen(for: root, includesDescendants: includesDescendants)
+    let capture = try omission.capture(in: directory)
+    let parent = try omission.parent(in: directory)
+    try parent?.claimMemory(of: Array(pids))
     let gate = try ActionGate([.postDump], in: directory)
     // The page server that `--lazy-pages` ends in sees a client that has left, and ends too.
     let nobody = try ConnectedSocket.ended()
     let criu = try program.start(
       ["dump", "--tree", "\(root)", "--images-dir", ".", "--work-dir", "."]
-        // The socket is standard input.
-        + (omission == .lazy ? ["--lazy-pages", "--ps-socket", "0"] : ["--stream"])
-        + ["--log-file", Self.logName] + ActionGate.arguments + arguments,
+        + omission.arguments + ["--log-file", Self.logName] + ActionGate.arguments + arguments,
       directory: directory.descriptor.number, input: nobody.number, output: .discarded)
     self.criu = criu
     self.gate = gate
     self.capture = consume capture
+    self.parent = consume parent
+    self.pids = pids
+    self.omission = omission
     log = directory.join(Self.logName)
   }
 
-  private static func capture(_ omission: MemoryOmission, in place: borrowing Directory) throws
-    -> ImageCapture?
-  {
-    if omission != .stream { return nil }
-    return try ImageCapture(in: place)
-  }
-
-  /// Sends CRIU's images, but for the pages of `pids`, until CRIU holds the processes.
+  /// Sends CRIU's images, but for the pages that the rounds have, until CRIU holds the processes.
   ///
   /// - Returns: bytes of the images.
   /// - Throws: the failure of CRIU, of the link or of the disk; `finish` is still to be called.
   mutating func send(
-    over link: MoveLink, from directory: borrowing Directory, pids: Set<Int32>
+    over link: MoveLink, from directory: borrowing Directory
   ) throws -> UInt64 {
     guard var capture = capture.take() else {
       guard try Readiness.wait(for: [gate.descriptor, criu.descriptor]).contains(0) else {
         throw HeldDumpError.criuEnded
       }
+      parent = nil
       return try StateImages.send(from: directory, over: link, withoutPagesOf: pids)
     }
     let passage = Passage(

@@ -12,6 +12,8 @@ public struct MigrateOptions: Sendable {
   public var criu = CRIUProgram()
   /// Further options for `criu dump`.
   public var arguments: [String] = []
+  /// How `criu dump` leaves out memory that the rounds have.
+  public var omission = MemoryOmission.automatic
   /// How pages are sent; nil for what the destination's CRIU reads.
   public var compression: PageCompressionChoice = .asTheDestinationReads
   /// In which directory to make one for what outlives this process.
@@ -79,6 +81,8 @@ public struct MigrateSummary: Sendable {
   public var pid: Int32
   /// How the rounds went.
   public var rounds: PredumpSummary
+  /// How CRIU left memory out.
+  public var omission: MemoryOmission
   /// How long the process stood still.
   public var downtime: DowntimeSplit
   /// Bytes of CRIU's images.

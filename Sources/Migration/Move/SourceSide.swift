@@ -14,6 +14,7 @@ struct SourceSide {
   private let path: String
   private var downtime = DowntimeSplit()
   private var imageBytes: UInt64 = 0
+  private var omission: MemoryOmission
 
   init(
     _ options: MigrateOptions, _ cancellation: Cancellation,
@@ -23,6 +24,7 @@ struct SourceSide {
     self.cancellation = cancellation
     self.onEvent = onEvent
     self.path = path
+    omission = options.omission
     hooks = MoveHooks(
       command: options.predump.hooks.onEvent,
       timeoutNanoseconds: options.predump.hooks.timeoutNanoseconds,
@@ -43,6 +45,7 @@ struct SourceSide {
   mutating func run(in directory: borrowing Directory) throws -> MigrateSummary {
     do {
       try Self.checkTarget(options.predump.pid)
+      omission = try omission.settled(for: options.predump.pid)
       let link = try SourceLink(options, identity, cancellation)
       do {
         // Before the process is touched.
@@ -53,7 +56,7 @@ struct SourceSide {
         defer { moment.dismiss() }
         let pid = try move(directory, link, moment)
         return MigrateSummary(
-          pid: pid, rounds: rounds, downtime: downtime, imageBytes: imageBytes,
+          pid: pid, rounds: rounds, omission: omission, downtime: downtime, imageBytes: imageBytes,
           wallNanoseconds: MonotonicClock.now - began)
       } catch {
         // The destination's own words come back to nobody.
@@ -121,15 +124,18 @@ struct SourceSide {
       if let failure = moment.failure { throw failure }
       if let pid = try processes.running() { throw MigrationError.notStopped(pid: pid) }
       link = try own.beginDump()
+      let includesDescendants = options.predump.includesDescendants
       dump = try HeldDump(
-        of: options.predump.pid, includesDescendants: options.predump.includesDescendants,
+        of: options.predump.pid, includesDescendants: includesDescendants,
+        pids: includesDescendants ? Set(moment.pids) : [options.predump.pid], omission,
         with: options.criu, options.arguments, in: directory)
+      omission = dump.omission
     } catch {
       resume(processes)
       throw error
     }
     do {
-      try awaitCopy(directory, link, &dump, Set(moment.pids))
+      try awaitCopy(directory, link, &dump)
       try MoveNote(
         destination: options.destination.text, identity: identity,
         author: HeldProcesses.Name(of: getpid()), holder: HeldProcesses.Name(of: dump.pid),
@@ -164,17 +170,11 @@ struct SourceSide {
 
   /// Sends CRIU's images and waits until the destination has a copy.
   private mutating func awaitCopy(
-    _ directory: borrowing Directory, _ link: MoveLink, _ dump: inout HeldDump, _ pids: Set<Int32>
+    _ directory: borrowing Directory, _ link: MoveLink, _ dump: inout HeldDump
   ) throws {
     let began = MonotonicClock.now
     link.resume()
-    imageBytes = try dump.send(
-      over: link, from: directory,
-      pids: options.predump.includesDescendants
-        ? pids
-        : [
-          options.predump.pid
-        ])
+    imageBytes = try dump.send(over: link, from: directory)
     let dumped = MonotonicClock.now
     downtime.criuDump = dumped - began
     onEvent(.dumped)

@@ -17,6 +17,7 @@ enum KernelChecks {
     findings.append(pagemapScan())
     findings.append(pidfdGetfd())
     findings.append(inaccessibleMemory())
+    findings.append(softDirty())
     let isReady = findings.allSatisfy { $0.failure == nil }
     findings.append(isReady ? selfTest() : selfTestNotRun(findings))
     return findings
@@ -97,6 +98,14 @@ enum KernelChecks {
       let isReadable = try InaccessibleMemory.isReadableByAnyone()
       return .ok(id, title, isReadable ? "at any time" : "in the freeze, as a tracer")
     } catch { return refused(id, title, error, remedy: "mount /proc") }
+  }
+
+  /// Nothing that a dump needs.
+  private static func softDirty() -> GroundFinding {
+    let isThere = (try? SoftDirty.isTracked()) ?? false
+    return .ok(
+      "kernel.soft-dirty", "soft-dirty tracking (optional)",
+      isThere ? "CRIU can leave memory out by it" : "none: CRIU leaves memory out in other ways")
   }
 
   private static func selfTest() -> GroundFinding {

@@ -18,7 +18,8 @@ struct CRIUDumpCommand: Subcommand {
         memdump criu-dump /var/tmp/dump --decide 'ssh there memdump restore /var/tmp/dump \
       -- --tcp-established' -- --tcp-established
       \(ExitStatus.line([
-        .success, .failure, .noImages, .damaged, .targetGone, .notPermitted, .unsuitableTarget, .usage,
+        .success, .failure, .noImages, .damaged, .targetGone, .notPermitted, .unsupportedKernel,
+        .unsuitableTarget, .usage,
       ]))
       """)
 
@@ -34,7 +35,8 @@ struct CRIUDumpCommand: Subcommand {
   var decide: String?
 
   @Option(
-    help: ArgumentHelp("How CRIU leaves memory out: auto, lazy, stream.", valueName: "way"),
+    help: ArgumentHelp(
+      "How CRIU leaves memory out: auto, lazy, soft-dirty, stream.", valueName: "way"),
     transform: Choice.parser(MemoryOmission.self))
   var omit = MemoryOmission.automatic
 

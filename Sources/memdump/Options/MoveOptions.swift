@@ -39,7 +39,11 @@ struct MoveOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Where criu works and notes are kept (default: /var/tmp).", valueName: "dir"))
+      "How CRIU leaves memory out: auto, lazy, soft-dirty, stream.", valueName: "way"),
+    transform: Choice.parser(MemoryOmission.self))
+  var omit = MemoryOmission.automatic
+
+  @Option(help: ArgumentHelp("Where criu works, and for notes.", valueName: "dir"))
   var workDir = "/var/tmp"
 
   @Option(help: ArgumentHelp("Listen there for memdump control.", valueName: "socket"))
@@ -56,6 +60,7 @@ struct MoveOptions: ParsableArguments {
     options.predump.encoders = threads ?? min(256, Processors.allowedCount)
     options.predump.hooks.onEvent = onEvent
     options.predump.hooks.timeoutNanoseconds = hookTimeout.nanoseconds
+    options.omission = omit
     options.outcomePatienceNanoseconds = outcomeTimeout.nanoseconds
     options.workDirectory = workDir
   }

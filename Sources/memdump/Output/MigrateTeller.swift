@@ -74,6 +74,7 @@ struct MigratedBody: Encodable, Sendable {
   let pid: Int32
   let destination: String
   let rounds: Int
+  let omission: String
   let frozenNs: UInt64
   let freezeNs: UInt64
   let copyNs: UInt64
@@ -89,6 +90,7 @@ struct MigratedBody: Encodable, Sendable {
     pid = summary.pid
     self.destination = destination
     rounds = summary.rounds.rounds.count
+    omission = summary.omission.rawValue
     frozenNs = summary.downtime.total
     freezeNs = summary.downtime.freezing
     copyNs = summary.downtime.copying
