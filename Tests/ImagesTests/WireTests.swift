@@ -230,7 +230,8 @@ struct WireTests {
       }
       // `.session`: it claims rounds of a dump that sends its first one.
       #expect(
-        [.link, .stream, .session].contains(error?.kind), "turn \(turn): \(String(describing: error))")
+        [.link, .stream, .session].contains(error?.kind),
+        "turn \(turn): \(String(describing: error))")
       close(ends[1])
     }
   }
