@@ -14,29 +14,34 @@ package enum FaultPoint: String, CaseIterable, Sendable {
   case beforeFinalRename, afterFinalRename
 }
 
-/// Where memdump is to die, if anywhere; only a debug build ever does.
+/// Where memdump is to die, or a test to act, if anywhere; only in a debug build.
 package struct FaultPlan: Sendable {
   private let point: FaultPoint?
+  private let action: @Sendable () -> Void
 
   /// Nowhere.
-  package static let none = FaultPlan(point: nil)
+  package static let none = FaultPlan(at: nil) {}
 
-  private init(point: FaultPoint?) { self.point = point }
+  /// At each passage of `point`, on the thread that passes.
+  package init(at point: FaultPoint?, action: @escaping @Sendable () -> Void) {
+    self.point = point
+    self.action = action
+  }
 
   /// What the environment variable `MEMDUMP_FAULT` names, in a debug build.
   package static func fromEnvironment() -> FaultPlan {
     #if DEBUG
       guard let text = getenv("MEMDUMP_FAULT") else { return .none }
-      return FaultPlan(point: FaultPoint(rawValue: String(cString: text)))
+      return FaultPlan(at: FaultPoint(rawValue: String(cString: text))) { kill(getpid(), SIGKILL) }
     #else
       return .none
     #endif
   }
 
-  /// Dies by SIGKILL if the plan says here.
+  /// Does what the plan says, if it says here.
   @inline(__always) package func reach(_ point: FaultPoint) {
     #if DEBUG
-      if point == self.point { kill(getpid(), SIGKILL) }
+      if point == self.point { action() }
     #endif
   }
 }

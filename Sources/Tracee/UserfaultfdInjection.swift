@@ -22,6 +22,8 @@ package enum UserfaultfdInjection {
 
   /// On a busy machine it may be long until the thread runs, and can stop.
   private static let stopMilliseconds: UInt64 = 2000
+  /// How long all others may wait for the last of them, where all have to stand still.
+  private static let holdMilliseconds: UInt64 = 250
   /// How often another userfaultfd is made because a child inherited one.
   private static let inheritanceLimit = 4
   /// Rounds of looking at all threads, 5 ms apart.
@@ -115,12 +117,9 @@ package enum UserfaultfdInjection {
         }
         let saved = try thread.hideInterruption(stop)
         faults.reach(.afterStop)
-        let result =
-          if let roomGuardian {
-            try callWithRoom(thread, saved, target, memory, gadgets, faults, roomGuardian)
-          } else {
-            try callInStoppedThread(thread, saved, target, memory, gadgets, faults)
-          }
+        let result = try callInStoppedThread(
+          thread, saved, target, memory, gadgets, faults, roomGuardian: roomGuardian,
+          mayHoldOthers: round >= roundLimit / 2)
         switch result {
         case .done(let number):
           return Outcome(
@@ -137,7 +136,7 @@ package enum UserfaultfdInjection {
   }
 
   /// Threads that may be stopped, those that it disturbs least first, and of those the process's
-  /// first thread: its stack is the one `[stack]`.
+  /// first thread: its stack `[stack]` has room for sure.
   ///
   /// A thread in state D may wait for a vfork child or for a disk: a stop would wait with it. One
   /// that has written half of its bytes to a pipe would return early: it is left for later. What a
@@ -176,41 +175,44 @@ package enum UserfaultfdInjection {
     case noDescriptorFree
   }
 
-  /// There is room for a descriptor only while nobody runs who could take it.
-  private static func callWithRoom(
-    _ thread: borrowing TracedThread, _ saved: clinux_registers,
-    _ target: borrowing TargetProcess, _ memory: borrowing ProcessMemory, _ gadgets: CallGadgets,
-    _ faults: FaultPlan, _ roomGuardian: ProcessGuardian
-  ) throws(TraceError) -> CallResult {
-    var others = HeldThreads(
-      deadline: MonotonicClock.now + stopMilliseconds * 1_000_000,
-      allowedMilliseconds: stopMilliseconds, faults: .none, except: thread.tid)
-    defer { others.letGo() }
-    try others.stopAll(of: target)
-    return try callInStoppedThread(
-      thread, saved, target, memory, gadgets, faults, roomGuardian: roomGuardian)
-  }
-
+  /// - Parameters:
+  ///   - roomGuardian: if given, room is made for a descriptor, which is there only while nobody runs
+  ///     who could take it.
+  ///   - mayHoldOthers: whether the other threads may be stopped for a frame where they could get to.
   private static func callInStoppedThread(
     _ thread: borrowing TracedThread, _ saved: clinux_registers,
     _ target: borrowing TargetProcess, _ memory: borrowing ProcessMemory, _ gadgets: CallGadgets,
-    _ faults: FaultPlan, roomGuardian: ProcessGuardian? = nil
+    _ faults: FaultPlan, roomGuardian: ProcessGuardian?, mayHoldOthers: Bool
   ) throws(TraceError) -> CallResult {
     if saved.cs != 0x33 { return .unsuitable("it runs 32-bit code") }
     if isInRestartableSequence(thread, memory) {
       return .unsuitable("it is in a restartable sequence (rseq)")
     }
+    let state = try thread.extendedState()
+    func findArea() throws(TraceError) -> FrameArea? {
+      try FrameArea.find(
+        target, memory, isFirstThread: thread.tid == target.pid, stackPointer: saved.rsp,
+        controlBlock: saved.fs_base,
+        byteCount: SignalFrame.byteLimit(extendedStateBytes: state.count))
+    }
+    guard var area = try findArea() else { return .unsuitable("its stack has no room") }
+    if area.isShared && !mayHoldOthers && hasOtherThreads(target) {
+      return .unsuitable("it is on another stack than its own")
+    }
+    var others = HeldThreads(
+      deadline: MonotonicClock.now + holdMilliseconds * 1_000_000,
+      allowedMilliseconds: holdMilliseconds, faults: .none, except: thread.tid)
+    defer { others.letGo() }
+    if area.isShared || roomGuardian != nil {
+      try others.stopAll(of: target)
+      // Until now somebody could have got there.
+      guard let still = try findArea() else { return .unsuitable("its stack has no room") }
+      area = still
+    }
     guard gadgets.areIntact(in: memory) else { return .unsuitable("its text changed") }
     let mask = try thread.signalMask()
-    let state = try thread.extendedState()
-    let needed = SignalFrame.byteLimit(extendedStateBytes: state.count)
-    guard
-      let area = try FrameArea.find(
-        target, memory, isFirstThread: thread.tid == target.pid, stackPointer: saved.rsp,
-        byteCount: needed)
-    else { return .unsuitable("its stack has no room") }
     let frame = SignalFrame(
-      in: area, registers: saved, extendedState: state, signalMask: mask,
+      in: area.address, registers: saved, extendedState: state, signalMask: mask,
       signalReturn: gadgets.signalReturn)
     var overwritten = [UInt8](repeating: 0, count: frame.bytes.count)
     try access(memory, frame.address, &overwritten, write: false)
@@ -229,6 +231,10 @@ package enum UserfaultfdInjection {
     try access(memory, frame.address, &overwritten, write: true)
     if case .failure(.remoteCall(_, _, EMFILE)) = outcome { return .noDescriptorFree }
     return .done(try outcome.get())
+  }
+
+  private static func hasOtherThreads(_ target: borrowing TargetProcess) -> Bool {
+    ((try? target.threadIDs()) ?? []).count != 1
   }
 
   /// Whether a child of the process has the userfaultfd, too. The process's own copy is closed.

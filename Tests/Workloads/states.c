@@ -21,6 +21,9 @@
 // namespaces     in other user, pid, mount, net and ipc namespaces
 // nonroot        another user
 // forker         other threads fork; children look for descriptors that are not theirs
+// deepening      waits for a vfork child until `deepen` -> deep; uses its stack, deeper than ever
+//                before, until `return` -> returned
+// altstacks      two threads, and no others, each on an alternate stack
 // vforked        waits a second for a vfork child, while another thread waits in epoll_wait
 // shortwrite     in a write to a pipe that is partly done: a stop cuts it short (a limit)
 #include "states.h"
@@ -380,6 +383,85 @@ static bool vfork_command(const char *command) {
   return true;
 }
 
+// MARK: Stacks that others use
+
+static int deepen_pipe[2];
+static atomic_int deepness;
+enum { ABOVE, DEEP, WANTS_RETURN, RETURNED };
+
+/// Rests in frames, return addresses in them, over a megabyte of stack.
+__attribute__((noinline)) static uint64_t deepen(unsigned frames) {
+  volatile uint64_t frame[32];
+  for (size_t i = 0; i < 32; i++) frame[i] = frames ^ i;
+  if (frames == 0) {
+    atomic_store(&deepness, DEEP);
+    while (atomic_load(&deepness) == DEEP) sleep_ns(100000);
+  } else if (deepen(frames - 1) != frames - 1) {
+    anomaly("a frame of the stack changed");
+  }
+  for (size_t i = 0; i < 32; i++)
+    if (frame[i] != (frames ^ i)) anomaly("the stack changed");
+  return frames;
+}
+
+static bool deepen_command(const char *command) {
+  if (strcmp(command, "deepen") == 0) {
+    if (write(deepen_pipe[1], "x", 1) != 1) die("write");
+    while (atomic_load(&deepness) != DEEP) sleep_ns(100000);
+    say("deep");
+  } else if (strcmp(command, "return") == 0) {
+    atomic_store(&deepness, WANTS_RETURN);
+    while (atomic_load(&deepness) != RETURNED) sleep_ns(100000);
+    say("returned");
+  } else {
+    return false;
+  }
+  return true;
+}
+
+static void run_deepening(void) {
+  if (pipe2(deepen_pipe, O_CLOEXEC)) die("pipe");
+  // Older than the one that answers, so that it is asked first.
+  start_quiet_thread(wait_in_epoll, NULL);
+  sleep_ns(20000000);
+  remember_surroundings();
+  start_quiet_thread(serve, deepen_command);
+  say("ready pid=%d", getpid());
+  pid_t child = vfork();
+  if (child == 0) {
+    char byte;
+    // Not through libc, whose cancellation state is the parent's.
+    syscall(SYS_read, deepen_pipe[0], &byte, 1);
+    _exit(0);
+  }
+  int status;
+  if (waitpid(child, &status, 0) != child || status) anomaly("vfork child: %x", status);
+  deepen((1 << 20) / sizeof(uint64_t[32]));
+  atomic_store(&deepness, RETURNED);
+  for (;;) {
+    sleep_ns(1000000);
+    atomic_fetch_add(&ticks, 1);
+  }
+}
+
+static void *spin_on_alternate_stack(void *memory) {
+  stack_t stack = {.ss_sp = memory, .ss_size = 65536};
+  sigaltstack(&stack, NULL);
+  raise(SIGUSR2);
+  return NULL;
+}
+
+static void run_altstacks(void) {
+  static char memory[2][65536];
+  struct sigaction action = {.sa_sigaction = spin_in_handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+  sigaction(SIGUSR2, &action, NULL);
+  memset(alternate_memory, 0x5a, sizeof alternate_memory);
+  announce();
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, spin_on_alternate_stack, memory[0])) die("pthread_create");
+  spin_on_alternate_stack(memory[1]);
+}
+
 static int write_ends[2];
 static void *drain_slowly(void *unused) {
   (void)unused;
@@ -437,6 +519,8 @@ int run_state(const struct options *options) {
     for (;;) pause();
   }
   if (is_kind("vforked")) run_vforked();
+  if (is_kind("deepening")) run_deepening();
+  if (is_kind("altstacks")) run_altstacks();
   if (is_kind("shortwrite")) run_shortwrite();
   fprintf(stderr, "workload: no kind '%s'\n", kind);
   return 64;
