@@ -23,7 +23,8 @@ import Tracee
       try expectUntouched(target)
     }
 
-    @Test("everybody stands still where no thread is on a stack of its own") func altstacks() throws {
+    @Test("everybody stands still where no thread is on a stack of its own") func altstacks() throws
+    {
       let workload = try Workload("state", ["kind=altstacks"])
       let pid = workload.pid
       let target = try TargetProcess(pid: pid)
