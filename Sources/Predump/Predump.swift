@@ -29,7 +29,7 @@ public enum Predump {
     do throws(KernelError) {
       result = try OSThread.run(name: "memdump-engine", meanwhile: meanwhile) {
         () throws(PredumpError) in
-        try PredumpSession.run(options, cancellation, onEvent)
+        try DumpRun.run(options, cancellation, onEvent)
       }
     } catch { throw .kernel(error) }
     return try result.get()

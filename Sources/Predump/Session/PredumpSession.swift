@@ -17,7 +17,6 @@ struct PredumpSession: ~Copyable {
   private let crew: ThreadCrew
   private let scanner: CrewScanner
   private let comparer: PageComparer
-  private let rehearsal: CopyRehearsal
   private let objects: ObjectHistories
   private var images: ImagesDirectory
   private let publisher: LatePublisher
@@ -27,10 +26,7 @@ struct PredumpSession: ~Copyable {
   private var parent: ParentRound?
 
   private let began = MonotonicClock.now
-  private var estimate = FreezeEstimate()
-  private var pendingHistory: [UInt64] = []
-  /// The freeze that a last round would take now, without sending it (ns).
-  private var predictedNanoseconds: UInt64 = 0
+  private var forecast: FreezeForecast
   /// How often the target may call execve before that is the end.
   private static let mostRestarts = 8
   private var restarts = 0
@@ -42,50 +38,8 @@ struct PredumpSession: ~Copyable {
   /// How long processes stood still for scans and for the freeze (ns).
   private var stopNanoseconds: UInt64 = 0
 
-  /// Runs a whole dump on the calling thread.
-  static func run(
-    _ options: PredumpOptions, _ cancellation: Cancellation,
-    _ onEvent: @escaping @Sendable (PredumpEvent) -> Void
-  ) throws(PredumpError) -> PredumpSummary {
-    let (checks, look) = GroundCheck.look(
-      pid: options.pid, imagesDirectory: options.imagesDirectory)
-    if let failure = checks.failure { throw failure }
-    for item in checks.items where item.status == .warning {
-      onEvent(.warning("\(item.title): \(item.detail)"))
-    }
-    try options.gentleness.apply()
-    let hooks = try HookRunner(options, cancellation, onEvent)
-    do throws(PredumpError) {
-      let watch = try TargetWatch(options, look)
-      // The receiver first: a dump that has nowhere to go leaves the target alone.
-      let link = try DumpLink.connect(options, cancellation, onEvent)
-      var summary = try run(options, link, look, cancellation, onEvent, hooks)
-      // Tracking is over.
-      watch.finish(&summary, options, cancellation)
-      try hooks.tell(.complete)
-      return summary
-    } catch {
-      try? hooks.tell(.failed, message: "\(error)")
-      throw error
-    }
-  }
-
-  private static func run(
-    _ options: PredumpOptions, _ link: ImageLink?, _ look: MemoryLook?,
-    _ cancellation: Cancellation, _ onEvent: @escaping @Sendable (PredumpEvent) -> Void,
-    _ hooks: HookRunner
-  ) throws(PredumpError) -> PredumpSummary {
-    var session = try PredumpSession(options, link, look, cancellation, onEvent, hooks)
-    do throws(PredumpError) {
-      return try session.runToEnd()
-    } catch {
-      session.images.abandon(after: error)
-      if case .link = error, cancellation.isCancelled { throw .interrupted }
-      throw session.images.explain(error)
-    }
-  }
-
-  private init(
+  /// Attaches.
+  init(
     _ options: PredumpOptions, _ link: ImageLink?, _ look: MemoryLook?,
     _ cancellation: Cancellation, _ deliver: @escaping @Sendable (PredumpEvent) -> Void,
     _ hooks: HookRunner
@@ -96,9 +50,9 @@ struct PredumpSession: ~Copyable {
     let pipeline: ChunkPipeline
     let publisher: LatePublisher
     let crew: ThreadCrew
-    let rehearsal: CopyRehearsal
+    let forecast: FreezeForecast
     do throws(KernelError) {
-      rehearsal = try CopyRehearsal()
+      forecast = try FreezeForecast(copyThreads: options.encoders)
       pipeline = try ChunkPipeline(
         compression: options.compression, encoders: options.encoders,
         yields: options.gentleness.nice == nil, memoryBytes: options.pipelineMemoryBytes)
@@ -137,11 +91,21 @@ struct PredumpSession: ~Copyable {
     scanner = CrewScanner(
       crew, vectorCount: options.tuning.vectorCount, faults: options.tuning.faults)
     comparer = PageComparer(crew)
-    self.rehearsal = rehearsal
-    estimate.copyThreads = options.encoders
+    self.forecast = forecast
     objects = ObjectHistories(faults: options.tuning.faults)
     self.images = images
     residentPages = attachment.residentBytes / pageBytes
+  }
+
+  /// Runs to the last round.
+  mutating func run() throws(PredumpError) -> PredumpSummary {
+    do throws(PredumpError) {
+      return try runToEnd()
+    } catch {
+      images.abandon(after: error)
+      if case .link = error, cancellation.isCancelled { throw .interrupted }
+      throw images.explain(error)
+    }
   }
 
   private mutating func runToEnd() throws(PredumpError) -> PredumpSummary {
@@ -165,7 +129,7 @@ struct PredumpSession: ~Copyable {
     else { throw error }
     restarts += 1
     roundsBeforeRestart = reports.count
-    pendingHistory = []
+    forecast.rollBack(to: 0)
     do throws(PredumpError) { try tree.restartTarget(round: reports.count + 1) } catch {
       // Once more, before we had it.
       if case .targetGone(options.pid, .replaced) = error { return try restart(after: error) }
@@ -200,7 +164,7 @@ struct PredumpSession: ~Copyable {
     for member in tree.members { member.rollBack(to: kept) }
     objects.rollBack(to: kept)
     reports.removeSubrange(min(kept, reports.count)...)
-    pendingHistory.removeSubrange(min(kept, pendingHistory.count)...)
+    forecast.rollBack(to: kept)
     roundsBeforeRestart = min(roundsBeforeRestart, kept)
     parent = link.parent
   }
@@ -254,32 +218,27 @@ struct PredumpSession: ~Copyable {
     let plan = nextPlan(.live)
     try tree.refresh(round: plan.index)
     let round = LiveRound(
-      plan: plan, cancellation: cancellation, pagesExpected: pendingHistory.last ?? residentPages,
+      plan: plan, cancellation: cancellation,
+      pagesExpected: forecast.pendingHistory.last ?? residentPages,
       scan: options.scan,
       freezeTimeoutNanoseconds: options.freezeTimeoutNanoseconds,
       bytesPerSecondLimit: options.bytesPerSecondLimit, engineFaults: options.tuning.faults,
       onEvent: onEvent)
     let outcome = try round.run(tree.members, pipeline, images: images, objects, comparer)
-    let (unchanged, compared) = (outcome.unchangedPages, outcome.compared)
-    estimate.observeComparison(bytes: compared.bytes, nanoseconds: compared.nanoseconds)
+    forecast.observe(outcome)
     let members = outcome.written.members
-    let counters = outcome.counters
     stopNanoseconds += outcome.scanStopNanoseconds
     var report = RoundReport(
       index: plan.index, name: plan.name, kind: .live, waitingPages: tree.waitingPageCount,
-      unchangedPages: unchanged, copyNanoseconds: counters.nanoseconds,
+      unchangedPages: outcome.unchangedPages, copyNanoseconds: outcome.counters.nanoseconds,
       scanStopNanoseconds: outcome.scanStopNanoseconds)
-    if reports.isEmpty == false || counters.bytes > 0 {
-      estimate.observeCopy(
-        bytes: counters.bytes, reads: counters.reads, nanoseconds: counters.nanoseconds)
-    }
     let finished = try outcome.takeWritten().finish(plan)
     // A round is published after its parent.
     try settle()
     report.account(for: finished.totals)
     parent = finished.asParent
     let entry = images.entry(plan.name, round: plan.index, members)
-    pendingHistory.append(0)
+    forecast.addRound()
     lastLive = (members, plan)
     if publishesLate {
       try judge(&report, members, plan)
@@ -329,22 +288,12 @@ struct PredumpSession: ~Copyable {
   private mutating func judge(
     _ report: inout RoundReport, _ members: [RoundMember], _ plan: RoundPlan
   ) throws(PredumpError) {
-    let (pending, threads) = try countPending(members)
-    pendingHistory[pendingHistory.count - 1] = pending.pageCount
+    let pending = try forecast.look(at: tree, members, scanner, crew)
     report.pendingPages = pending.pageCount
-    var freeze = estimate.nanoseconds(
-      pages: pending.pageCount, reads: pending.runCount, threads: threads,
-      comparedPages: pending.comparedPageCount)
-    predictedNanoseconds = freeze
+    var freeze = forecast.nanoseconds
     // A process that is not to run on is held until the receiver has its last round.
     if let link = images.place.link, link.hearsAnswers, options.leave != .running {
-      for answer in link.takeAcknowledgements() {
-        let sent = answer.round <= reports.count ? reports[answer.round - 1] : report
-        estimate.observeSending(
-          pages: sent.totals.pagesStored, bytes: sent.totals.payloadBytes,
-          nanoseconds: answer.nanoseconds)
-      }
-      freeze += estimate.sendingNanoseconds(pages: pending.pageCount)
+      freeze += forecast.sendingNanoseconds(link, reports + [report])
     }
     let now = MonotonicClock.now
     report.verdict =
@@ -352,7 +301,7 @@ struct PredumpSession: ~Copyable {
       ? .converged(.requested)
       : options.policy.verdict(
         for: ConvergencePolicy.Sample(
-          rounds: reports.count + 1 - roundsBeforeRestart, pendingPages: pendingHistory,
+          rounds: reports.count + 1 - roundsBeforeRestart, pendingPages: forecast.pendingHistory,
           estimatedFreezeNanoseconds: freeze, elapsedNanoseconds: now - began))
     report.estimatedFreezeNanoseconds = freeze
     report.began = plan.began
@@ -368,15 +317,15 @@ struct PredumpSession: ~Copyable {
     guard options.takesFinalRound else { return 0 }
     return options.tuning.hotPageLimit
       ?? min(
-        estimate.pages(in: options.policy.targetDowntimeNanoseconds / 2),
+        forecast.pages(in: options.policy.targetDowntimeNanoseconds / 2),
         options.freezeMemoryBytes / pageBytes / 2)
   }
 
   private mutating func runFrozenRound(_ verdict: Verdict) throws(PredumpError)
     -> (FreezeReport, HeldProcess)
   {
-    let expected = pendingHistory.last ?? 0
-    let predicted = predictedNanoseconds
+    let expected = forecast.pendingHistory.last ?? 0
+    let predicted = forecast.nanoseconds
     onEvent(
       .freezePredicted(
         FreezePrediction(nanoseconds: predicted, pages: expected, verdict: verdict)))
@@ -463,19 +412,5 @@ struct PredumpSession: ~Copyable {
       faults: options.faults,
       confirmedRounds: options.reconnectNanoseconds == 0
         ? nil : images.place.link.map { Int($0.roundsAcknowledged) })
-  }
-
-  /// What a freeze would find, and how long it takes to find out.
-  private mutating func countPending(_ members: [RoundMember]) throws(PredumpError)
-    -> (pages: PendingPages, threads: Int)
-  {
-    let began = MonotonicClock.now
-    let found = try tree.pending(members, scanner)
-    let spent = MonotonicClock.now - began - found.pages.scanNanoseconds
-    estimate.observeScan(nanoseconds: spent + found.pages.frozenScanNanoseconds)
-    if let copied = tree.target.rehearse(rehearsal, crew) {
-      estimate.observeRehearsal(pages: copied.pages, nanoseconds: copied.nanoseconds)
-    }
-    return found
   }
 }
