@@ -1,4 +1,5 @@
 """Processes and directories that end with the benchmark, whatever ends it."""
+import mmap
 import os
 import platform
 import shutil
@@ -18,6 +19,20 @@ class Failure(Exception):
 
 def say(text):
     print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def back_free_memory(size):
+    """Has the host back so many bytes of free memory. A virtual machine's host may take back what is
+    free (free page reporting, a balloon); who uses it next would wait for the host, up to five times
+    as long as for the work itself, by turns whoever is measured."""
+    if size == 0:
+        return
+    # By a process of its own: those that are started later would inherit the peak of this one's.
+    child = os.fork()
+    if child == 0:
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 class Scene:

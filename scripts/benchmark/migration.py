@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import time
 
-from machine import BUILD, CRIU, Failure
+from machine import BUILD, CRIU, Failure, back_free_memory
 from targets import stamp
 
 MEMDUMP = f"{BUILD}/memdump"
@@ -25,6 +25,8 @@ class Migration:
         with stamp(self.scene, self.size, rate=RATE, moves=True) as target:
             machine = Machine(self.scene)
             try:
+                # Images on both sides, and the process on the other.
+                back_free_memory(4 * self.size)
                 target.ask("gap")
                 parts = way(target.pid, here, there, machine)
                 # Its pid is another one's here, if anyone's.

@@ -1,7 +1,7 @@
 """What is measured. Whatever is compared is measured in turn, in one run: A B A B."""
 import time
 
-from machine import Failure, say
+from machine import Failure, back_free_memory, say
 from report import median
 from migration import RATE, Migration
 from targets import Redis, Workload, stamp
@@ -24,11 +24,13 @@ class Sections:
         # Seconds by size, of targets without a writer.
         self.first_rounds = {}
 
-    def in_turn(self, **bodies):
-        """Runs the bodies A B A B; the results of each by its name."""
+    def in_turn(self, size=None, **bodies):
+        """Runs the bodies A B A B, each with as much free memory at hand as an image of a target of
+        `size` bytes takes, and a quarter more (0: as it is); the results of each by its name."""
         results = {name: [] for name in bodies}
         for _ in range(self.repetitions):
             for name, body in bodies.items():
+                back_free_memory((self.main_size if size is None else size) * 5 // 4)
                 results[name].append(body())
         return results
 
@@ -264,7 +266,8 @@ class Sections:
                     lambda: tools.memdump(target.pid, *options, size=size))
                 return result | {"writes": writes}
 
-            runs = self.in_turn(memdump=memdump, criu=lambda: tools.criu(target.pid))
+            runs = self.in_turn(
+                size, memdump=memdump, criu=lambda: tools.criu(target.pid))
         name = f"{name_of(size)}, {rate:,}/s {pattern}"
         self.report.samples(f"matrix {name}", runs)
         of = lambda tool, key: median(run[key] for run in runs[tool])
@@ -293,7 +296,9 @@ class Sections:
         seconds = 2 * self.first_round_seconds()
         with stamp(self.scene, size, rate=2000) as target:
             rounds = []
+            # What a host takes back again meanwhile stops a processor for tens of milliseconds.
             runs = self.in_turn(
+                0,
                 alone=lambda: gap(lambda: time.sleep(seconds)),
                 busy=lambda: gap(lambda: tools.limit("limit", target.pid, 2)),
                 live=lambda: gap(
