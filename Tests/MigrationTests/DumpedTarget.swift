@@ -10,8 +10,10 @@ import Tracee
 /// A stamped process (see `Tests/Workloads/stamp.c`) that writes all the time, dumped in rounds and
 /// left stopped. It can say whether all its memory is right.
 final class DumpedTarget {
-  static let criuPath =
-    (ProcessInfo.processInfo.environment["MEMDUMP_CRIU_ROOT"] ?? ".build/criu") + "/bin/criu"
+  static let criuPath = URL(
+    fileURLWithPath: (ProcessInfo.processInfo.environment["MEMDUMP_CRIU_ROOT"] ?? ".build/criu")
+      + "/bin/criu"
+  ).path
   static var hasCRIU: Bool {
     if FileManager.default.isExecutableFile(atPath: criuPath) { return true }
     print("not run: there is no criu at \(criuPath); scripts/criu-root.sh fetches one")
