@@ -11,10 +11,10 @@ import Testing
     .appendingPathComponent("memdump-chaos-\(UUID().uuidString)").path
 
   /// Targets to inject into: in user mode, in a call, waiting in every call, without descriptors,
-  /// stepping themselves.
+  /// stepping themselves, in a call of a second thread.
   private static let attached = [
     ["state", "kind=spin"], ["state", "kind=call"], ["parked", "call=all"],
-    ["state", "kind=nofile"], ["state", "kind=stepping"],
+    ["state", "kind=nofile"], ["state", "kind=stepping"], ["state", "kind=second"],
   ]
   /// Targets to dump: they know what is in their memory.
   private static let dumped = [["stamp", "pages=256", "rate=2000"], ["parked", "call=all"]]

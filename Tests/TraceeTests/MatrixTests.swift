@@ -80,9 +80,10 @@ import Tracee
 
   /// The states of `Tests/Workloads/states.c` in which nothing is visible.
   static let states = [
-    "spin", "call", "vdso", "handler", "altstack", "blocked", "trap_handled", "trap_blocked",
-    "trap_ignored", "stepping", "rseq", "smallstack", "deepstack", "strict", "nofile", "namespaces",
-    "nonroot",
+    "spin", "call", "second", "vdso", "handler", "altstack", "blocked", "trap_handled",
+    "trap_blocked",
+    "trap_ignored", "stepping", "rseq", "smallstack", "deepstack", "altstacks", "strict", "nofile",
+    "namespaces", "nonroot",
   ]
 
   @Test(

@@ -5,6 +5,7 @@
 // -------------  --------------------------------------------------------------------------------
 // spin           known values in all registers and the red zone, no system call (states_registers.c)
 // call           the same across system calls
+// second         `call` by a second thread while the first one spins, so that the second is asked
 // vdso           asks for the time in the vDSO, which never goes back
 // handler        spins inside a signal handler
 // altstack       spins inside a signal handler on an alternate stack
@@ -444,6 +445,18 @@ static void run_deepening(void) {
   }
 }
 
+static void *call_on_own_stack(void *unused) {
+  (void)unused;
+  call_checking_registers();
+}
+
+static void run_second(void) {
+  announce();
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, call_on_own_stack, NULL)) die("pthread_create");
+  spin_checking_registers();
+}
+
 static void *spin_on_alternate_stack(void *memory) {
   stack_t stack = {.ss_sp = memory, .ss_size = 65536};
   sigaltstack(&stack, NULL);
@@ -519,6 +532,7 @@ int run_state(const struct options *options) {
     for (;;) pause();
   }
   if (is_kind("vforked")) run_vforked();
+  if (is_kind("second")) run_second();
   if (is_kind("deepening")) run_deepening();
   if (is_kind("altstacks")) run_altstacks();
   if (is_kind("shortwrite")) run_shortwrite();
