@@ -12,8 +12,10 @@ internal import Kernel
 ///           stack into it
 ///
 /// Below the stack pointer of any other stack there may be no room: coroutines and Go routines have
-/// stacks of a few kilobytes, with somebody else's memory underneath. Such a thread gets a place on
-/// [stack] where nothing ever was, if everybody else stands still: who runs may get there.
+/// stacks of a few kilobytes, with somebody else's memory underneath. The first thread on such a stack
+/// gets a place on [stack] all the same, deeper by `growth` than anybody ever was: what rests there has
+/// no thread to run on. Another thread gets that if everybody else stands still: the first one, or who
+/// runs on its stack, may get there.
 struct FrameArea {
   /// Distance kept from the first thread's stack pointer (bytes).
   private static let clearance: UInt64 = 32 * 1024
@@ -61,11 +63,9 @@ struct FrameArea {
     }
     guard let stack else { return nil }
     let start = stack.range.start
-    if start + byteCount <= stack.range.end, isZero(start, Int(byteCount), memory) {
-      return FrameArea(address: start, isShared: true)
-    }
-    return isBelow(start, byteCount, memory)
-      ? FrameArea(address: start - growth, isShared: true) : nil
+    let isUnused = stack.range.byteCount > growth && isZero(start, Int(growth), memory)
+    if !isUnused && !isBelow(start, byteCount, memory) { return nil }
+    return FrameArea(address: isUnused ? start : start - growth, isShared: !isFirstThread)
   }
 
   /// Where the kernel would put the frame of a signal.

@@ -24,7 +24,7 @@
 // forker         other threads fork; children look for descriptors that are not theirs
 // deepening      waits for a vfork child until `deepen` -> deep; uses its stack, deeper than ever
 //                before, until `return` -> returned
-// altstacks      two threads, and no others, each on an alternate stack
+// altstacks      the first thread waits to write to a pipe, the only other one is on an alternate stack
 // vforked        waits a second for a vfork child, while another thread waits in epoll_wait
 // shortwrite     in a write to a pipe that is partly done: a stop cuts it short (a limit)
 #include "states.h"
@@ -465,14 +465,20 @@ static void *spin_on_alternate_stack(void *memory) {
 }
 
 static void run_altstacks(void) {
-  static char memory[2][65536];
+  static char memory[65536];
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK)) die("pipe");
+  while (write(ends[1], "x", 1) == 1) continue;
+  fcntl(ends[1], F_SETFL, 0);
   struct sigaction action = {.sa_sigaction = spin_in_handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
   sigaction(SIGUSR2, &action, NULL);
   memset(alternate_memory, 0x5a, sizeof alternate_memory);
   announce();
   pthread_t thread;
-  if (pthread_create(&thread, NULL, spin_on_alternate_stack, memory[0])) die("pthread_create");
-  spin_on_alternate_stack(memory[1]);
+  if (pthread_create(&thread, NULL, spin_on_alternate_stack, memory)) die("pthread_create");
+  ssize_t n = write(ends[1], "x", 1);
+  anomaly("write: %zd, errno %d", n, errno);
+  for (;;) pause();
 }
 
 static int write_ends[2];
