@@ -56,8 +56,10 @@ struct FrameArea {
       return isBelow(start, byteCount, memory)
         ? FrameArea(address: start - growth, isShared: false) : nil
     }
-    if let address = onOwnStack(
-      maps, memory, stackPointer: stackPointer, controlBlock: controlBlock, byteCount: byteCount)
+    // The first thread's control block is no part of a stack: one that lies below it is a coroutine's.
+    if !isFirstThread,
+      let address = onOwnStack(
+        maps, memory, stackPointer: stackPointer, controlBlock: controlBlock, byteCount: byteCount)
     {
       return FrameArea(address: address, isShared: false)
     }

@@ -89,7 +89,8 @@ package enum UserfaultfdInjection {
     var lastReason = "no thread is in a state to be stopped"
     for round in 0..<roundLimit {
       if round > 0 { MonotonicClock.pause(nanoseconds: 5_000_000) }
-      for tid in try candidates(target, evenInDivisibleCalls: round >= roundLimit / 2) {
+      let isLate = round >= roundLimit / 2
+      for tid in try candidates(target, evenInDivisibleCalls: isLate) {
         if needsRoom, roomGuardian == nil {
           // Here, and not while the thread stands still: it takes a fork.
           do throws(KernelError) { roomGuardian = try ProcessGuardian() } catch {
@@ -119,7 +120,7 @@ package enum UserfaultfdInjection {
         faults.reach(.afterStop)
         let result = try callInStoppedThread(
           thread, saved, target, memory, gadgets, faults, roomGuardian: roomGuardian,
-          mayHoldOthers: round >= roundLimit / 2)
+          mayHoldOthers: isLate)
         switch result {
         case .done(let number):
           return Outcome(

@@ -81,9 +81,8 @@ import Tracee
   /// The states of `Tests/Workloads/states.c` in which nothing is visible.
   static let states = [
     "spin", "call", "second", "vdso", "handler", "altstack", "blocked", "trap_handled",
-    "trap_blocked",
-    "trap_ignored", "stepping", "rseq", "smallstack", "deepstack", "altstacks", "strict", "nofile",
-    "namespaces", "nonroot",
+    "trap_blocked", "trap_ignored", "stepping", "rseq", "smallstack", "sharedstack", "deepstack",
+    "altstacks", "strict", "nofile", "namespaces", "nonroot",
   ]
 
   @Test(

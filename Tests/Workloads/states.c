@@ -14,6 +14,8 @@
 // rseq           spins in restartable sequences
 // stepping       steps itself: the trap flag is set, and a handler counts the SIGTRAPs
 // smallstack     spins on a stack of 3 KiB, with nothing below it
+// sharedstack    spins on a stack of 3 KiB, with memory of another thread below it, in one mapping with
+//                its thread-local storage
 // deepstack      at the end of a deep stack, which other threads use
 // strict         seccomp(2) in strict mode: read, write and exit only
 // stopped        stopped by SIGSTOP; the parent counts its SIGCHLDs. Command `continue` -> continued
@@ -29,6 +31,7 @@
 // shortwrite     in a write to a pipe that is partly done: a stop cuts it short (a limit)
 #include "states.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -457,6 +460,34 @@ static void run_second(void) {
   spin_checking_registers();
 }
 
+enum { NEIGHBOUR = 64 << 10, ROUTINE = 3 << 10, STORAGE = 4 << 10, STORAGE_AT = 128 << 10 };
+
+static void *watch_neighbour(void *argument) {
+  const volatile unsigned char *bytes = argument;
+  for (;;) {
+    for (size_t i = 0; i < NEIGHBOUR; i += 8)
+      if (bytes[i] != 0xc5) anomaly("something below the stack changed");
+  }
+  return NULL;
+}
+
+static void run_sharedstack(void) {
+  announce();
+  char *region = map_private(2 * STORAGE_AT);
+  memset(region, 0xc5, NEIGHBOUR);
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, watch_neighbour, region)) die("pthread_create");
+  warm_comparison();
+  char *old = __builtin_thread_pointer(), *new = region + STORAGE_AT;
+  memcpy(new - STORAGE, old - STORAGE, 2 * STORAGE);
+  // Where the C library keeps the block's own address: at its begin, and as pthread_self.
+  uintptr_t address = (uintptr_t)new;
+  memcpy(new, &address, sizeof address);
+  memcpy(new + 16, &address, sizeof address);
+  if (syscall(SYS_arch_prctl, ARCH_SET_FS, new)) die("arch_prctl");
+  spin_on_stack((uintptr_t)region + NEIGHBOUR + ROUTINE);
+}
+
 static void *spin_on_alternate_stack(void *memory) {
   stack_t stack = {.ss_sp = memory, .ss_size = 65536};
   sigaltstack(&stack, NULL);
@@ -539,6 +570,7 @@ int run_state(const struct options *options) {
   }
   if (is_kind("vforked")) run_vforked();
   if (is_kind("second")) run_second();
+  if (is_kind("sharedstack")) run_sharedstack();
   if (is_kind("deepening")) run_deepening();
   if (is_kind("altstacks")) run_altstacks();
   if (is_kind("shortwrite")) run_shortwrite();

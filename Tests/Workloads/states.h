@@ -11,7 +11,11 @@ __attribute__((noreturn)) void spin_checking_registers(void);
 __attribute__((noreturn)) void call_checking_registers(void);
 /// Makes a stack of `bytes` bytes between canaries, in memory that children share.
 void prepare_small_stack(size_t bytes);
-/// The same as spin_checking_registers, on that stack.
+/// The same as spin_checking_registers, on a stack whose last byte is before the address `top`.
+__attribute__((noreturn)) void spin_on_stack(uint64_t top);
+/// Has library functions found that would take kilobytes of such a stack when they are called first.
+void warm_comparison(void);
+/// The same as spin_checking_registers, on the small stack.
 __attribute__((noreturn)) void spin_on_small_stack(void);
 extern unsigned char *small_stack;
 extern size_t small_stack_bytes;

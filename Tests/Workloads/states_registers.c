@@ -168,14 +168,7 @@ void prepare_small_stack(size_t bytes) {
   small_stack_bytes = bytes;
 }
 
-void spin_on_small_stack(void) {
-  // Once outside: the first call of a library function takes kilobytes of stack to find it.
-  static struct register_file warm;
-  make_values(&warm, 1);
-  compare(&warm, &warm, false);
-  // Nothing below: who stores there fails. (The canaries are the parent's to watch.)
-  munmap(small_stack, SMALL_STACK_CANARY);
-  uint64_t top = ((uintptr_t)small_stack + SMALL_STACK_CANARY + small_stack_bytes) & ~63ul;
+void spin_on_stack(uint64_t top) {
   __asm__ volatile(
       "mov %0, %%rsp\n"
       "xor %%ebp, %%ebp\n"
@@ -184,6 +177,20 @@ void spin_on_small_stack(void) {
       : "r"(top), "r"(on_small_stack)
       : "memory");
   __builtin_unreachable();
+}
+
+void warm_comparison(void) {
+  static struct register_file warm;
+  make_values(&warm, 1);
+  compare(&warm, &warm, false);
+}
+
+void spin_on_small_stack(void) {
+  // Once outside: the first call of a library function takes kilobytes of stack to find it.
+  warm_comparison();
+  // Nothing below: who stores there fails. (The canaries are the parent's to watch.)
+  munmap(small_stack, SMALL_STACK_CANARY);
+  spin_on_stack(((uintptr_t)small_stack + SMALL_STACK_CANARY + small_stack_bytes) & ~63ul);
 }
 
 // MARK: Restartable sequences
