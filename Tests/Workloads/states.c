@@ -31,7 +31,6 @@
 // shortwrite     in a write to a pipe that is partly done: a stop cuts it short (a limit)
 #include "states.h"
 
-#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -50,7 +49,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static void *serve(void *other) {
+void *serve_state(void *other) {
   serve_reports(true, (bool (*)(const char *))other);
   _exit(0);
 }
@@ -58,13 +57,13 @@ static void *serve(void *other) {
 /// Announces this process, and answers from a thread of its own.
 static void announce_here(void) {
   remember_surroundings();
-  start_quiet_thread(serve, NULL);
+  start_quiet_thread(serve_state, NULL);
   say("ready pid=%d", getpid());
 }
 
 /// Goes on in a child that has this thread only, so that nobody can choose another one, and answers
 /// for it from this process.
-static void announce(void) {
+void announce_state(void) {
   remember_surroundings();
   pid_t child = fork();
   if (child < 0) die("fork");
@@ -75,15 +74,15 @@ static void announce(void) {
   while (!atomic_load(&ticks)) sleep_ns(100000);
   remember_descriptors(child);
   say("ready pid=%d", child);
-  serve(NULL);
+  serve_state(NULL);
 }
 
 // MARK: Signals
 
 static volatile bool in_handler;
-static unsigned char alternate_memory[65536 + 4096];
+unsigned char alternate_memory[ALTERNATE_BYTES];
 
-static void spin_in_handler(int signal, siginfo_t *info, void *context) {
+void spin_in_handler(int signal, siginfo_t *info, void *context) {
   (void)context;
   stack_t stack;
   sigaltstack(NULL, &stack);
@@ -109,7 +108,7 @@ static void run_handler(bool alternate) {
   struct sigaction action = {.sa_sigaction = spin_in_handler,
                              .sa_flags = SA_SIGINFO | (alternate ? SA_ONSTACK : 0)};
   sigaction(SIGUSR2, &action, NULL);
-  announce();
+  announce_state();
   raise(SIGUSR2);
 }
 
@@ -117,7 +116,7 @@ static void run_blocked(void) {
   sigset_t all, pending;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, NULL);
-  announce();
+  announce_state();
   raise(SIGUSR1);
   for (;;) {
     for (volatile int i = 0; i < 20000; i++) {
@@ -137,7 +136,7 @@ static void run_trap(const char *how) {
   sigemptyset(&set);
   sigaddset(&set, SIGTRAP);
   if (strcmp(how, "blocked") == 0) sigprocmask(SIG_BLOCK, &set, NULL);
-  announce();
+  announce_state();
   unsigned long expected = 0;
   for (;;) {
     for (volatile int i = 0; i < 20000; i++) {
@@ -158,7 +157,7 @@ static void run_trap(const char *how) {
 // MARK: User mode
 
 static void run_vdso(void) {
-  announce();
+  announce_state();
   uint64_t last = 0;
   for (uint64_t i = 0;; i++) {
     uint64_t now = monotonic_ns();
@@ -202,7 +201,7 @@ static void run_deep(void) {
   volatile uint64_t words[(1 << 20) / 8];
   for (size_t i = 0; i < sizeof words / 8; i++) words[i] = 0;
   deep_words = words;
-  announce();
+  announce_state();
   start_quiet_thread(use_deep_words, NULL);
   for (;;) pause();
 }
@@ -294,7 +293,7 @@ static void run_namespaces(void) {
   if (unshare(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC))
     die("unshare");
   fork_target(call_checking_registers);
-  serve(NULL);
+  serve_state(NULL);
 }
 
 static void run_nofile(rlim_t hard) {
@@ -338,7 +337,7 @@ static void *fork_again_and_again(void *unused) {
   return NULL;
 }
 
-static void *wait_in_epoll(void *unused) {
+void *wait_in_epoll(void *unused) {
   (void)unused;
   int epoll = epoll_create1(EPOLL_CLOEXEC);
   struct epoll_event event;
@@ -356,7 +355,7 @@ static void run_vforked(void) {
   // Older and younger than the thread that will not stop.
   start_quiet_thread(wait_in_epoll, NULL);
   sleep_ns(20000000);
-  start_quiet_thread(serve, vfork_command);
+  start_quiet_thread(serve_state, vfork_command);
   say("ready pid=%d", getpid());
   struct timespec second = {1, 0};
   for (;;) {
@@ -385,131 +384,6 @@ static bool vfork_command(const char *command) {
   while (!atomic_load(&has_child)) sleep_ns(100000);
   say("vforked");
   return true;
-}
-
-// MARK: Stacks that others use
-
-static int deepen_pipe[2];
-static atomic_int deepness;
-enum { ABOVE, DEEP, WANTS_RETURN, RETURNED };
-
-/// Rests in frames, return addresses in them, over a megabyte of stack.
-__attribute__((noinline)) static uint64_t deepen(unsigned frames) {
-  volatile uint64_t frame[32];
-  for (size_t i = 0; i < 32; i++) frame[i] = frames ^ i;
-  if (frames == 0) {
-    atomic_store(&deepness, DEEP);
-    while (atomic_load(&deepness) == DEEP) sleep_ns(100000);
-  } else if (deepen(frames - 1) != frames - 1) {
-    anomaly("a frame of the stack changed");
-  }
-  for (size_t i = 0; i < 32; i++)
-    if (frame[i] != (frames ^ i)) anomaly("the stack changed");
-  return frames;
-}
-
-static bool deepen_command(const char *command) {
-  if (strcmp(command, "deepen") == 0) {
-    if (write(deepen_pipe[1], "x", 1) != 1) die("write");
-    while (atomic_load(&deepness) != DEEP) sleep_ns(100000);
-    say("deep");
-  } else if (strcmp(command, "return") == 0) {
-    atomic_store(&deepness, WANTS_RETURN);
-    while (atomic_load(&deepness) != RETURNED) sleep_ns(100000);
-    say("returned");
-  } else {
-    return false;
-  }
-  return true;
-}
-
-static void run_deepening(void) {
-  if (pipe2(deepen_pipe, O_CLOEXEC)) die("pipe");
-  // Older than the one that answers, so that it is asked first.
-  start_quiet_thread(wait_in_epoll, NULL);
-  sleep_ns(20000000);
-  remember_surroundings();
-  start_quiet_thread(serve, deepen_command);
-  say("ready pid=%d", getpid());
-  pid_t child = vfork();
-  if (child == 0) {
-    char byte;
-    // Not through libc, whose cancellation state is the parent's.
-    syscall(SYS_read, deepen_pipe[0], &byte, 1);
-    _exit(0);
-  }
-  int status;
-  if (waitpid(child, &status, 0) != child || status) anomaly("vfork child: %x", status);
-  deepen((1 << 20) / sizeof(uint64_t[32]));
-  atomic_store(&deepness, RETURNED);
-  for (;;) {
-    sleep_ns(1000000);
-    atomic_fetch_add(&ticks, 1);
-  }
-}
-
-static void *call_on_own_stack(void *unused) {
-  (void)unused;
-  call_checking_registers();
-}
-
-static void run_second(void) {
-  announce();
-  pthread_t thread;
-  if (pthread_create(&thread, NULL, call_on_own_stack, NULL)) die("pthread_create");
-  spin_checking_registers();
-}
-
-enum { NEIGHBOUR = 64 << 10, ROUTINE = 3 << 10, STORAGE = 4 << 10, STORAGE_AT = 128 << 10 };
-
-static void *watch_neighbour(void *argument) {
-  const volatile unsigned char *bytes = argument;
-  for (;;) {
-    for (size_t i = 0; i < NEIGHBOUR; i += 8)
-      if (bytes[i] != 0xc5) anomaly("something below the stack changed");
-  }
-  return NULL;
-}
-
-static void run_sharedstack(void) {
-  announce();
-  char *region = map_private(2 * STORAGE_AT);
-  memset(region, 0xc5, NEIGHBOUR);
-  pthread_t thread;
-  if (pthread_create(&thread, NULL, watch_neighbour, region)) die("pthread_create");
-  warm_comparison();
-  char *old = __builtin_thread_pointer(), *new = region + STORAGE_AT;
-  memcpy(new - STORAGE, old - STORAGE, 2 * STORAGE);
-  // Where the C library keeps the block's own address: at its begin, and as pthread_self.
-  uintptr_t address = (uintptr_t)new;
-  memcpy(new, &address, sizeof address);
-  memcpy(new + 16, &address, sizeof address);
-  if (syscall(SYS_arch_prctl, ARCH_SET_FS, new)) die("arch_prctl");
-  spin_on_stack((uintptr_t)region + NEIGHBOUR + ROUTINE);
-}
-
-static void *spin_on_alternate_stack(void *memory) {
-  stack_t stack = {.ss_sp = memory, .ss_size = 65536};
-  sigaltstack(&stack, NULL);
-  raise(SIGUSR2);
-  return NULL;
-}
-
-static void run_altstacks(void) {
-  static char memory[65536];
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK)) die("pipe");
-  while (write(ends[1], "x", 1) == 1) continue;
-  fcntl(ends[1], F_SETFL, 0);
-  struct sigaction action = {.sa_sigaction = spin_in_handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-  sigaction(SIGUSR2, &action, NULL);
-  memset(alternate_memory, 0x5a, sizeof alternate_memory);
-  announce();
-  pthread_t thread;
-  if (pthread_create(&thread, NULL, spin_on_alternate_stack, memory)) die("pthread_create");
-  ssize_t n = write(ends[1], "x", 1);
-  anomaly("write: %zd, errno %d", n, errno);
-  for (;;) pause();
 }
 
 static int write_ends[2];
@@ -541,10 +415,10 @@ static bool is_kind(const char *name) { return strcmp(kind, name) == 0; }
 int run_state(const struct options *options) {
   options_allow(options, (const char *const[]){"kind", NULL});
   kind = option_text(options, "kind", "spin");
-  if (is_kind("spin")) announce(), spin_checking_registers();
-  if (is_kind("call")) announce(), call_checking_registers();
-  if (is_kind("rseq")) announce(), loop_restartable_sequences();
-  if (is_kind("stepping")) announce(), step_itself();
+  if (is_kind("spin")) announce_state(), spin_checking_registers();
+  if (is_kind("call")) announce_state(), call_checking_registers();
+  if (is_kind("rseq")) announce_state(), loop_restartable_sequences();
+  if (is_kind("stepping")) announce_state(), step_itself();
   if (is_kind("vdso")) run_vdso();
   if (is_kind("handler")) run_handler(false);
   if (is_kind("altstack")) run_handler(true);
@@ -553,12 +427,12 @@ int run_state(const struct options *options) {
   if (is_kind("smallstack")) {
     prepare_small_stack(3328);
     start_quiet_thread(watch_canaries, NULL);
-    announce();
+    announce_state();
     spin_on_small_stack();
   }
   if (is_kind("deepstack")) run_deep();
-  if (is_kind("strict")) fork_target(be_strict), serve(NULL);
-  if (is_kind("nonroot")) fork_target(be_nobody), serve(NULL);
+  if (is_kind("strict")) fork_target(be_strict), serve_state(NULL);
+  if (is_kind("nonroot")) fork_target(be_nobody), serve_state(NULL);
   if (is_kind("stopped")) run_stopped();
   if (is_kind("namespaces")) run_namespaces();
   if (is_kind("nofile")) run_nofile(1024);

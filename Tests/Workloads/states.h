@@ -4,6 +4,8 @@
 
 #include "selfcheck.h"
 
+#include <signal.h>
+
 /// Spins with known values in all general registers, the vector registers, the flags and the red
 /// zone, and looks at them again and again; on the stack that it is called on. Never returns.
 __attribute__((noreturn)) void spin_checking_registers(void);
@@ -24,5 +26,23 @@ enum { SMALL_STACK_CANARY = 16 << 10 };
 __attribute__((noreturn)) void step_itself(void);
 /// Runs restartable sequences (rseq(2)) that spin, and looks whether they are still protected.
 __attribute__((noreturn)) void loop_restartable_sequences(void);
+
+/// Answers reports, and what `other` knows (bool (*)(const char *command)), until stdin closes.
+void *serve_state(void *other);
+/// Goes on in a child that has this thread only, so that nobody can choose another one, and answers
+/// for it from this process.
+void announce_state(void);
+/// Handles SIGUSR2 by spinning and looking at its surroundings. The lowest page of `alternate_memory`
+/// must stay as it is: 0x5a.
+void spin_in_handler(int signal, siginfo_t *info, void *context);
+enum { ALTERNATE_BYTES = 65536 + 4096 };
+extern unsigned char alternate_memory[ALTERNATE_BYTES];
+/// Waits for ever, and must not notice.
+void *wait_in_epoll(void *unused);
+
+void run_second(void);
+void run_sharedstack(void);
+void run_deepening(void);
+void run_altstacks(void);
 
 #endif
