@@ -53,7 +53,7 @@ struct FrameArea {
         return FrameArea(address: start, isShared: false)
       }
       // It is as deep as it ever was. What lies below was nobody's yet.
-      return isBelow(start, byteCount, memory)
+      return growsBelow(start, byteCount, memory)
         ? FrameArea(address: start - growth, isShared: false) : nil
     }
     // The first thread's control block is no part of a stack: one that lies below it is a coroutine's.
@@ -66,7 +66,7 @@ struct FrameArea {
     guard let stack else { return nil }
     let start = stack.range.start
     let isUnused = stack.range.byteCount > growth && isZero(start, Int(growth), memory)
-    if !isUnused && !isBelow(start, byteCount, memory) { return nil }
+    if !isUnused && !growsBelow(start, byteCount, memory) { return nil }
     return FrameArea(address: isUnused ? start : start - growth, isShared: !isFirstThread)
   }
 
@@ -90,7 +90,8 @@ struct FrameArea {
     return first == controlBlock ? address : nil
   }
 
-  private static func isBelow(
+  /// Whether the stack that begins at `start` grows by `growth` for this look, and nothing was there.
+  private static func growsBelow(
     _ start: UInt64, _ byteCount: UInt64, _ memory: borrowing ProcessMemory
   ) -> Bool {
     start > growth && isZero(start - growth, Int(byteCount), memory)

@@ -137,7 +137,7 @@ package enum UserfaultfdInjection {
   }
 
   /// Threads that may be stopped, those that it disturbs least first, and of those the process's
-  /// first thread: its stack `[stack]` has room for sure.
+  /// first thread: its stack, `[stack]`, can grow.
   ///
   /// A thread in state D may wait for a vfork child or for a disk: a stop would wait with it. One
   /// that has written half of its bytes to a pipe would return early: it is left for later. What a
